@@ -29,9 +29,10 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing == "token_service" or missing in sys.stdlib_module_names:
             raise  # a defect, or a broken installation
+        extra = "gateway" if sys.argv[1:2] == ["gateway"] else "server"
         sys.exit(
             f"token-service: the Python package {missing!r} is not installed. Without extras only the client"
-            " library is installed; for this command: pip install 'grpc-token-service[server]'"
+            f" library is installed; for this command: pip install 'grpc-token-service[{extra}]'"
         )
 
 

@@ -50,6 +50,14 @@ class Reason(StrEnum):
     CLIENT_NOT_FOUND = "CLIENT_NOT_FOUND"
     CLIENT_EXISTS = "CLIENT_EXISTS"
     CLIENT_CHANGED = "CLIENT_CHANGED"
+    POLICIES_CHANGED = "POLICIES_CHANGED"
+    REFRESH_RACE = "REFRESH_RACE"
+    RISK_REFUSED = "RISK_REFUSED"
+    EVENTS_EXPIRED = "EVENTS_EXPIRED"
+    EVENT_STREAM_NOT_FOUND = "EVENT_STREAM_NOT_FOUND"
+    TOO_MANY_EVENT_STREAMS = "TOO_MANY_EVENT_STREAMS"
+    WEBHOOK_NOT_FOUND = "WEBHOOK_NOT_FOUND"
+    WEBHOOK_CHANGED = "WEBHOOK_CHANGED"
     CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
@@ -67,7 +75,11 @@ class Reason(StrEnum):
     SLOW_DOWN = "SLOW_DOWN"
     DEVICE_CODE_EXPIRED = "DEVICE_CODE_EXPIRED"
     SUBJECT_TOKEN_INVALID = "SUBJECT_TOKEN_INVALID"
+    PUSHED_REQUEST_REQUIRED = "PUSHED_REQUEST_REQUIRED"
     UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
+    PROOF_INVALID = "PROOF_INVALID"
+    PROOF_NONCE_REQUIRED = "PROOF_NONCE_REQUIRED"
+    WRONG_KEY = "WRONG_KEY"
 
 
 class InvalidReason(StrEnum):
@@ -86,6 +98,12 @@ class InvalidReason(StrEnum):
     UNKNOWN_SESSION = "UNKNOWN_SESSION"
     SUPERSEDED = "SUPERSEDED"
     TOO_LARGE = "TOO_LARGE"
+    PROOF_MISSING = "PROOF_MISSING"
+    PROOF_INVALID = "PROOF_INVALID"
+    PROOF_NONCE = "PROOF_NONCE"
+    WRONG_KEY = "WRONG_KEY"
+    MISSING_ROLE = "MISSING_ROLE"
+    INSUFFICIENT_AUTHENTICATION = "INSUFFICIENT_AUTHENTICATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,10 @@ class TokenServiceError(Exception):
 
 class ConfigurationError(TokenServiceError):
     """The configuration is unusable. The message names the setting, its value and the allowed values."""
+
+
+class NewerSchemaError(ConfigurationError):
+    """The schema of the database is newer than this version of the token service, which can't go back."""
 
 
 class ValidatorForkedError(TokenServiceError):
@@ -213,10 +235,33 @@ class RequestIdReusedError(ServiceError):
 
 
 class BindingRequiredError(ServiceError):
-    """The policy requires tokens bound to a key."""
+    """The policy, the registration of the client or the session requires a key, and the request names or proves none."""
 
     reason = Reason.BINDING_REQUIRED
-    default_message = "the client's policy requires a confirmation key"
+    default_message = (
+        "the client's policy requires tokens that are bound to a key; send a DPoP proof or a confirmation key"
+    )
+
+
+class ProofInvalidError(ServiceError):
+    """The DPoP proof of the request is not accepted (RFC 9449, section 4.3). The client may try again with a new one."""
+
+    reason = Reason.PROOF_INVALID
+    default_message = "the DPoP proof is not accepted"
+
+
+class ProofNonceRequiredError(ServiceError):
+    """The DPoP proof of the request lacks the current nonce (RFC 9449, section 8). The metadata has the `dpop_nonce`."""
+
+    reason = Reason.PROOF_NONCE_REQUIRED
+    default_message = "the DPoP proof must have the current nonce of the token service"
+
+
+class WrongKeyError(ServiceError):
+    """The request proves another key than the one that the session, the code or the token is bound to."""
+
+    reason = Reason.WRONG_KEY
+    default_message = "the request proves another key than the one that its token or code is bound to"
 
 
 class PolicyViolationError(ServiceError):
@@ -259,6 +304,23 @@ class RefreshTokenReusedError(ServiceError):
 
     reason = Reason.REFRESH_TOKEN_REUSED
     default_message = "the refresh token was used before; the session is revoked"
+
+
+class RefreshRaceError(ServiceError):
+    """A superseded refresh token was presented soon after the grace window, from where its session is used lawfully.
+
+    The session goes on. The caller may retry with the newest refresh token of the session.
+    """
+
+    reason = Reason.REFRESH_RACE
+    default_message = "the refresh token was replaced a moment ago; use the newest one of this session"
+
+
+class RiskRefusedError(ServiceError):
+    """The rules about risk refuse this use. The session goes on, and the audit trail has the evidence."""
+
+    reason = Reason.RISK_REFUSED
+    default_message = "the use is refused by the rules about risk; log in again, or ask an operator"
 
 
 class WrongClientError(ServiceError):
@@ -331,6 +393,44 @@ class StreamEndedError(ServiceError):
     default_message = "the token service ended the stream; reconnect with the last cursor"
 
 
+class EventsExpiredError(ServiceError):
+    """Events after the cursor were deleted after their retention.
+
+    The metadata has the `earliest_cursor` that can be read from.
+    """
+
+    reason = Reason.EVENTS_EXPIRED
+    default_message = "events after the cursor were deleted after their retention"
+
+
+class EventStreamNotFoundError(ServiceError):
+    """The client has no event stream with this id."""
+
+    reason = Reason.EVENT_STREAM_NOT_FOUND
+    default_message = "there is no such event stream"
+
+
+class TooManyEventStreamsError(ServiceError):
+    """The client has as many event streams as one may have."""
+
+    reason = Reason.TOO_MANY_EVENT_STREAMS
+    default_message = "the client has too many event streams"
+
+
+class WebhookNotFoundError(ServiceError):
+    """No webhook has this id."""
+
+    reason = Reason.WEBHOOK_NOT_FOUND
+    default_message = "there is no such webhook"
+
+
+class WebhookChangedError(ServiceError):
+    """The webhook was changed since the caller read it."""
+
+    reason = Reason.WEBHOOK_CHANGED
+    default_message = "the webhook has another etag; read it again and repeat the change"
+
+
 class ShuttingDownError(ServiceError):
     """The server is shutting down."""
 
@@ -380,6 +480,13 @@ class ClientChangedError(ServiceError):
 
     reason = Reason.CLIENT_CHANGED
     default_message = "the client has another etag; read it again and repeat the change"
+
+
+class PoliciesChangedError(ServiceError):
+    """The overrides of the policies were changed after the caller had read them. The metadata has their `revision`."""
+
+    reason = Reason.POLICIES_CHANGED
+    default_message = "the policies were changed meanwhile; read them again"
 
 
 class ClientDisabledError(ServiceError):
@@ -465,6 +572,13 @@ class LoginRequiredError(ServiceError):
     default_message = "the user has to log in"
 
 
+class PushedRequestRequiredError(ServiceError):
+    """The client gets authorization codes only for requests that it has pushed (RFC 9126)."""
+
+    reason = Reason.PUSHED_REQUEST_REQUIRED
+    default_message = "the client must push its authorization requests to /par (RFC 9126)"
+
+
 class ConsentRequiredError(ServiceError):
     """The client is not a first-party client, and this service has no page that asks users for consent."""
 
@@ -480,7 +594,10 @@ class ResponseTypeUnknownError(ServiceError):
 
 
 class AuthenticationInsufficientError(ServiceError):
-    """The user was authenticated by a weaker method than the request demands (RFC 9470, section 4)."""
+    """The user was authenticated by a weaker method, or longer ago, than the request demands (RFC 9470, section 4).
+
+    The metadata has the `max_age` in seconds that the next authentication may have, if the age is the cause.
+    """
 
     reason = Reason.AUTHENTICATION_INSUFFICIENT
     default_message = "the authentication does not meet the requested acr_values"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
 
 class UnusableValueError(ValueError):
@@ -15,38 +16,6 @@ class UnusableValueError(ValueError):
 
     The message never repeats a part of the value, unlike the messages of the standard library.
     """
-
-
-class Url:
-    """A URL whose `str` and `repr` hide its password. Read it with `reveal()`."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text: Final = text
-
-    def reveal(self) -> str:
-        """Return the full URL, with its password. Never log the result."""
-        return self._text
-
-    @property
-    def scheme(self) -> str:
-        """The part before `://`."""
-        return self._text.partition("://")[0]
-
-    def __str__(self) -> str:
-        """Return the redacted URL as a setting contains it, without the name of the driver."""
-        scheme, separator, rest = redact_url(self._text).partition("://")
-        return scheme.partition("+")[0] + separator + rest
-
-    def __repr__(self) -> str:
-        return f"Url({redact_url(self._text)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return self._text == other._text if isinstance(other, Url) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 def redact_url(text: str) -> str:
@@ -162,6 +131,14 @@ class DatabaseUrl:
         path = Path(os.fsdecode(unquote_to_bytes(location)))
         return cls(text, f"sqlite:///{location}", path, "")
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URL of each server for the driver of PostgreSQL, with the password."""
+        scheme, separator, rest = self.dsn.partition("://")
+        authority, slash, location = rest.partition("/")
+        user, at, hosts = authority.rpartition("@")
+        return tuple(f"{scheme}{separator}{user}{at}{host}{slash}{location}" for host in hosts.split(","))
+
     def __str__(self) -> str:
         return self.redacted
 
@@ -191,3 +168,122 @@ def _libpq(parameter: str) -> str:
     if match is None:
         return parameter
     return "sslmode=" + {"true": "require", "false": "disable"}.get(match[1].lower(), match[1])
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+
+_SENTINEL_PORT: Final = 26379
+_REDIS_PORT: Final = 6379
+_MAX_REDIS_HOSTS: Final = 16
+
+
+class RedisKind(StrEnum):
+    """How the server is found."""
+
+    SERVER = "server"
+    SOCKET = "socket"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """The location of Redis. Neither `str` nor `repr` shows a password."""
+
+    text: str = field(repr=False)
+    """The URL as it was given, with its passwords."""
+    redacted: str
+    kind: RedisKind
+    tls: bool
+    addresses: tuple[tuple[str, int], ...]
+    """The server, the sentinels, or some nodes of the cluster; empty for a socket."""
+    driver_url: str = field(repr=False)
+    """A URL for redis-py with the options of each connection. Its host counts only for `SOCKET`."""
+    has_password: bool
+    master: str = ""
+    """The name of the master that the sentinels watch."""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> RedisUrl:
+        """Parse a `redis`, `redis+sentinel`, `redis+cluster` URL, the same with `rediss`, or a `unix` URL.
+
+        Raises `UnusableValueError`.
+        """
+        scheme, separator, rest = text.partition("://")
+        base, _, finder = scheme.partition("+")
+        if not separator or base not in {"redis", "rediss", "unix"} or (base == "unix" and finder):
+            raise UnusableValueError("not a Redis URL")
+        if finder not in {"", "sentinel", "cluster"}:
+            raise UnusableValueError("after redis+ only sentinel and cluster are known")
+        _refuse_fragment(text)
+        authority, path, query = re.match(r"([^/?]*)([^?]*)\??(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
+        proof, at, hosts = authority.rpartition("@")
+        has_password = ":" in proof
+        shown = redact_url(text)
+        if base == "unix":
+            if not path.strip("/"):
+                raise UnusableValueError("no path of a socket")
+            return cls(
+                text,
+                shown,
+                RedisKind.SOCKET,
+                tls=False,
+                addresses=(),
+                driver_url=text,
+                has_password=has_password,
+            )
+        kind = RedisKind(finder or "server")
+        addresses = _redis_addresses(hosts, _SENTINEL_PORT if kind is RedisKind.SENTINEL else _REDIS_PORT)
+        if kind is RedisKind.SERVER and len(addresses) > 1:
+            raise UnusableValueError("several hosts; write redis+sentinel:// or redis+cluster://")
+        master, database = "", path.strip("/")
+        options = parse_qsl(query, keep_blank_values=True)
+        sentinel = {name: value for name, value in options if name.startswith("sentinel_")}
+        if kind is RedisKind.SENTINEL:
+            master, _, database = database.partition("/")
+            master = unquote(master)
+            if not master:
+                raise UnusableValueError("no name of a master; write redis+sentinel://host:26379/name")
+        if set(sentinel) - (_SENTINEL_OPTIONS if master else set()):
+            raise UnusableValueError("an option for sentinels that is not known here")
+        if database and not (database.isascii() and database.isdigit()):
+            raise UnusableValueError("the database is not a number")
+        if kind is RedisKind.CLUSTER and int(database or 0):
+            raise UnusableValueError("a Redis Cluster has database 0 only")
+        rest_of_query = urlencode([each for each in options if each[0] not in sentinel])
+        return cls(
+            text,
+            shown,
+            kind,
+            tls=base == "rediss",
+            addresses=addresses,
+            driver_url=f"{base}://{proof}{at}localhost/{database}"
+            + (f"?{rest_of_query}" if rest_of_query else ""),
+            has_password=has_password,
+            master=master,
+            sentinel_username=sentinel.get("sentinel_username"),
+            sentinel_password=sentinel.get("sentinel_password"),
+        )
+
+    def __str__(self) -> str:
+        return self.redacted
+
+
+_SENTINEL_OPTIONS: Final = frozenset(("sentinel_username", "sentinel_password"))
+
+
+def _redis_addresses(hosts: str, port: int) -> tuple[tuple[str, int], ...]:
+    found = []
+    for host in hosts.split(","):
+        match = _HOST.fullmatch(host)
+        if match is None or int(match[1] or 0) > 65535:
+            raise UnusableValueError(_WRONG_PORT)
+        name = host.rpartition(":")[0] if match[1] else host.removesuffix(":")
+        if not name:
+            raise UnusableValueError("no host")
+        found.append((unquote(name.strip("[]")), int(match[1] or port)))
+    if len(found) > _MAX_REDIS_HOSTS:
+        raise UnusableValueError(f"more than {_MAX_REDIS_HOSTS} hosts")
+    return tuple(found)

@@ -5,6 +5,7 @@ Only this module maps a `Reason` to its gRPC status and its HTTP status. A statu
 - google.rpc.ErrorInfo: `reason`, the domain `token_service` and the error's metadata, always;
 - google.rpc.BadRequest: the field violations of an `InvalidRequestError`;
 - google.rpc.RetryInfo: the delay before a retry, if a retry may succeed.
+- google.rpc.RequestInfo: the id of the request, which its log lines have, too.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from token_service.errors import (
     CallerUnauthenticatedError,
     DeadlineExceededError,
     FieldViolation,
+    GrantInvalidError,
+    GrantTypeUnknownError,
     InternalError,
     InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
+    ProofInvalidError,
+    ProofNonceRequiredError,
     Reason,
+    ScopeExceededError,
     ServiceError,
     ShuttingDownError,
     StreamEndedError,
@@ -38,6 +44,9 @@ DOMAIN: Final = "token_service"
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """The trailer that carries a serialized google.rpc.Status."""
+
+DPOP_NONCE_KEY: Final = "dpop-nonce"
+"""The trailer that carries the nonce for the next DPoP proof, like the header of RFC 9449, section 8."""
 
 # Most peers refuse trailers larger than 8 KiB, and the reason would be lost with the trailers. The message is sent
 # twice, once percent-encoded. The details are base64 encoded.
@@ -84,6 +93,14 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CLIENT_NOT_FOUND: _Code.NOT_FOUND,
         Reason.CLIENT_EXISTS: _Code.ALREADY_EXISTS,
         Reason.CLIENT_CHANGED: _Code.ABORTED,
+        Reason.POLICIES_CHANGED: _Code.ABORTED,
+        Reason.REFRESH_RACE: _Code.ABORTED,
+        Reason.RISK_REFUSED: _Code.PERMISSION_DENIED,
+        Reason.EVENTS_EXPIRED: _Code.OUT_OF_RANGE,
+        Reason.EVENT_STREAM_NOT_FOUND: _Code.NOT_FOUND,
+        Reason.TOO_MANY_EVENT_STREAMS: _Code.ALREADY_EXISTS,
+        Reason.WEBHOOK_NOT_FOUND: _Code.NOT_FOUND,
+        Reason.WEBHOOK_CHANGED: _Code.ABORTED,
         Reason.CLIENT_DISABLED: _Code.PERMISSION_DENIED,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
         Reason.FOREIGN_KEYS_UNAVAILABLE: _Code.UNAVAILABLE,
@@ -100,14 +117,19 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.AUTHORIZATION_PENDING: _Code.FAILED_PRECONDITION,
         Reason.SLOW_DOWN: _Code.FAILED_PRECONDITION,
         Reason.DEVICE_CODE_EXPIRED: _Code.FAILED_PRECONDITION,
+        Reason.PUSHED_REQUEST_REQUIRED: _Code.FAILED_PRECONDITION,
         Reason.SUBJECT_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
         Reason.UPSTREAM_UNAVAILABLE: _Code.UNAVAILABLE,
+        Reason.PROOF_INVALID: _Code.INVALID_ARGUMENT,
+        Reason.PROOF_NONCE_REQUIRED: _Code.FAILED_PRECONDITION,
+        Reason.WRONG_KEY: _Code.PERMISSION_DENIED,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
 
 _HTTP_OF_CODE: Final[Mapping[grpc.StatusCode, int]] = {
     _Code.INVALID_ARGUMENT: 400,
+    _Code.OUT_OF_RANGE: 400,
     _Code.UNAUTHENTICATED: 401,
     _Code.PERMISSION_DENIED: 403,
     _Code.ALREADY_EXISTS: 409,
@@ -134,6 +156,7 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
         Reason.CUSTOM_CLAIM_NOT_ALLOWED,
         Reason.REQUEST_ID_REUSED,
         Reason.BINDING_REQUIRED,
+        Reason.PUSHED_REQUEST_REQUIRED,
         Reason.POLICY_VIOLATION,
         Reason.SCOPE_EXCEEDED,
         Reason.KEY_NOT_FOUND,
@@ -141,6 +164,12 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
         Reason.KEY_STATE,
         Reason.CLIENT_EXISTS,
         Reason.CLIENT_CHANGED,
+        Reason.POLICIES_CHANGED,
+        Reason.EVENTS_EXPIRED,
+        Reason.EVENT_STREAM_NOT_FOUND,
+        Reason.TOO_MANY_EVENT_STREAMS,
+        Reason.WEBHOOK_NOT_FOUND,
+        Reason.WEBHOOK_CHANGED,
         Reason.STREAM_ENDED,
     ),
     "invalid_client": (Reason.CALLER_UNAUTHENTICATED, Reason.CLIENT_NOT_FOUND, Reason.CLIENT_DISABLED),
@@ -149,15 +178,20 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
         Reason.REFRESH_TOKEN_INVALID,
         Reason.REFRESH_TOKEN_EXPIRED,
         Reason.REFRESH_TOKEN_REUSED,
+        Reason.REFRESH_RACE,
+        Reason.RISK_REFUSED,
         Reason.SESSION_IDLE,
         Reason.SESSION_REVOKED,
         Reason.SESSION_NOT_FOUND,
         Reason.SESSION_NOT_ACTIVE,
         Reason.WRONG_CLIENT,
         Reason.WRONG_DEVICE,
+        Reason.WRONG_KEY,
     ),
     "unauthorized_client": (Reason.PERMISSION_DENIED, Reason.GRANT_TYPE_NOT_ALLOWED),
     "unsupported_grant_type": (Reason.GRANT_TYPE_UNKNOWN,),
+    "invalid_dpop_proof": (Reason.PROOF_INVALID,),
+    "use_dpop_nonce": (Reason.PROOF_NONCE_REQUIRED,),
     "access_denied": (Reason.ACCESS_DENIED,),
     "login_required": (Reason.LOGIN_REQUIRED,),
     "consent_required": (Reason.CONSENT_REQUIRED,),
@@ -228,13 +262,53 @@ def oauth_error(error: ServiceError) -> tuple[str, int]:
         code = _OAUTH_ERROR_OF_FIELD.get(field, code)
     elif code == "unauthorized_client":
         code = _OAUTH_ERROR_OF_BOUND.get(error.metadata.get("bound", ""), code)
+    elif code == "unmet_authentication_requirements" and "max_age" in error.metadata:
+        code = (
+            "insufficient_user_authentication"  # RFC 9470, section 3: a newer authentication meets the demand
+        )
     return code, 400
 
 
+_ERROR_OF_OAUTH: Final[Mapping[str, type[ServiceError]]] = {
+    "invalid_client": CallerUnauthenticatedError,
+    "unauthorized_client": PermissionDeniedError,
+    "access_denied": PermissionDeniedError,
+    "invalid_grant": GrantInvalidError,
+    "unsupported_grant_type": GrantTypeUnknownError,
+    "invalid_scope": ScopeExceededError,
+    "invalid_dpop_proof": ProofInvalidError,
+    "use_dpop_nonce": ProofNonceRequiredError,
+    "server_error": InternalError,
+    "temporarily_unavailable": UnreachableError,
+}
+"""The nearest error of a code without a known reason: of another authorization server, or of a newer one."""
+
+
+def error_from_oauth(
+    status: int, code: str, reason: str, message: str, retry_after: float | None
+) -> ServiceError:
+    """Return the error of a refused request at a token endpoint.
+
+    `code` and `reason` are the members `error` and `reason` of the response, or empty: see `web.oauth.errors`. Without
+    both the HTTP status decides.
+    """
+    known = _ERROR_OF_REASON.get(reason) or _ERROR_OF_OAUTH.get(code)
+    if known is None:
+        if status == 429:
+            known = OverloadedError
+        elif status >= 500:
+            known = UnreachableError
+        elif status == 401:
+            known = CallerUnauthenticatedError
+    if known is None or known is InvalidRequestError:
+        return InvalidRequestError([FieldViolation("", message)])
+    return known(message, metadata={"http_status": str(status)}, retry_after=retry_after)
+
+
 def error_to_status(
-    error: ServiceError,
+    error: ServiceError, request_id: str = ""
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """Return the code, the message and the trailing metadata of `error`."""
+    """Return the code, the message and the trailing metadata of `error`. The details name the request, if it has an id."""
     code = GRPC_STATUS[error.reason]
     message = _cut(error.message, _MAX_MESSAGE)
     status = Status(code=code.value[0], message=message)
@@ -253,7 +327,12 @@ def error_to_status(
         delay = RetryInfo()
         delay.retry_delay.FromNanoseconds(max(0, round(error.retry_after * 1_000_000_000)))
         status.details.add().Pack(delay)
-    return code, message, ((DETAILS_KEY, status.SerializeToString()),)
+    if request_id:
+        status.details.add().Pack(RequestInfo(request_id=request_id))
+    trailers: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
+    if "dpop_nonce" in error.metadata:
+        trailers = (*trailers, (DPOP_NONCE_KEY, error.metadata["dpop_nonce"]))
+    return code, message, trailers
 
 
 def error_from_rpc(error: grpc.RpcError) -> ServiceError:

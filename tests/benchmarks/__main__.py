@@ -10,7 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import against, fanout, growth, oauth, rotation, rpcs, starting, statements
+from tests.benchmarks import (
+    against,
+    console,
+    envoy,
+    fanout,
+    gateway,
+    growth,
+    metrics,
+    oauth,
+    personal_data,
+    reports,
+    risk,
+    rotation,
+    rpcs,
+    starting,
+    statements,
+    traces,
+)
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row, render
 from tests.support.postgres import PostgresDatabases, PostgresServer, external_postgres
@@ -22,9 +39,16 @@ _SUITES: dict[str, tuple[Callable[..., Iterator[Row]], ...]] = {
     "refresh": (rpcs.refresh, statements.rotation),
     "oauth": (oauth.client_credentials, oauth.refresh_token, oauth.introspect),
     "keys": (rotation.validate_during_rotation,),
+    "metrics": (metrics.cost,),
+    "traces": (traces.cost,),
+    "personal-data": (personal_data.cost,),
+    "risk": (risk.cost,),
     "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
     "start": (starting.start, starting.import_client),
     "clients": (starting.many_clients,),
+    "console": (console.pages,),
+    "reports": (reports.made,),
+    "gateway": (gateway.check, envoy.envoy),
     "fanout": (fanout.revoked_everywhere,),
 }
 _CLIENT = Path(__file__).with_name("client.py")

@@ -33,6 +33,7 @@ class Job:
     """
 
     address: str
+    """`HOST:PORT`, or `unix:PATH`."""
     method: str
     requests: str
     """Path of a file of requests, sent in turn."""
@@ -145,7 +146,10 @@ class _Generator:
             make = partial(http2.Connection, self._job.method, self._job.concurrency, self._take, self._give)
         for _ in range(self._job.connections):
             self._connections.append(made := make())
-            await loop.create_connection(partial(_same, made), host, int(port))
+            if host == "unix":
+                await loop.create_unix_connection(partial(_same, made), port)
+            else:
+                await loop.create_connection(partial(_same, made), host, int(port))
 
     def _take(self) -> tuple[bytes, object] | None:
         if not self._left or not self._queue:

@@ -55,6 +55,12 @@ async def change(stores: Any, name: str) -> None:
             draft, replaces=head.epoch, epoch="renewed", sequence=next_start(head.sequence, NOW)
         )
         return
+    if name == "policies":
+        event = AuditEvent(action=Action.POLICIES_CHANGED, actor=ACTOR, target=Target("policies"))
+        await stores.policies.change(
+            {"internal.rotate": "false"}, revision=0, now=NOW, by="test", events=[event]
+        )
+        return
     await stores.keys.save(0, [a_signing_key()], [], events=[event])
 
 

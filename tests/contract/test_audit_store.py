@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.contract.builders import NOW, a_draft, a_session
 from token_service.core.clients.client import Client
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
-from token_service.core.events.store import AuditFilter, AuditPosition
+from token_service.core.events.store import AuditFilter, AuditPosition, ChainExtent
 from token_service.core.events.verification import verify
 from token_service.core.revocation.drafts import event_of
 from token_service.core.sessions.store import Amendment
@@ -103,6 +103,38 @@ async def test_list_filters_and_pages_newest_first(stores):
     first = await audit.list(AuditFilter(), limit=4, after=None)
     after = AuditPosition(first[-1].time, first[-1].chain_id, first[-1].position)
     assert [row.position for row in await audit.list(AuditFilter(), limit=4, after=after)] == [2, 1]
+
+
+async def test_extents_span_the_events_of_a_time_range_in_each_chain(pair):
+    one, other = pair
+    await one.audit.append([an_event(number) for number in (1, 5, 2, 9)])
+    if one is not other:
+        await other.audit.append([an_event(2)])
+    second, both = 1_000_000, one is not other
+    start = round(NOW) * second
+    (row, *_) = await one.audit.list(AuditFilter(until=NOW + 1.5), limit=1, after=None)
+    found = await other.audit.extents(start + second, start + 3 * second)
+    assert [each for each in found if each.chain_id == row.chain_id] == [ChainExtent(row.chain_id, 1, 3, 2)]
+    assert [each.events for each in found if each.chain_id != row.chain_id] == [1] * both
+    assert [each.chain_id for each in found] == sorted(each.chain_id for each in found)
+    assert await other.audit.extents(start + 2 * second, start + 2 * second) == []
+
+
+async def test_histogram_counts_by_action_and_interval(stores):
+    events = [an_event(number) for number in (0, 1, 2, 3)]
+    events.append(an_event(2, action=Action.LOG_RENEWED, target=Target("log")))
+    await stores.audit.append(events)
+    start, width = round(NOW) * 1_000_000, 2_000_000
+    first = start // width
+    actions = ("token.issued", "log.renewed", "revoked")
+    found = await stores.audit.histogram(actions, start, start + 3_000_000, width)
+    assert start % width == 0
+    assert found == {
+        ("token.issued", first): 2,
+        ("token.issued", first + 1): 1,
+        ("log.renewed", first + 1): 1,
+    }
+    assert await stores.audit.histogram(("revoked",), start, start + 3_000_000, width) == {}
 
 
 async def test_revocation_and_its_event_are_one_change(stores):
@@ -235,8 +267,6 @@ async def test_outbox_has_the_changes_but_not_the_routine(sql_backend):
             sql = "SELECT type, payload FROM outbox"
             ((type_, payload),) = (await connection.exec_driver_sql(sql)).all()
         assert (type_, json.loads(payload)["position"]) == ("log.renewed", 2)
-        assert await stores.audit.purge_outbox(0.0, 10) == 0
-        assert await stores.audit.purge_outbox(NOW + 1e9, 10) == 1
 
 
 async def test_concurrent_writers_leave_whole_chains(pair):
@@ -286,7 +316,7 @@ async def test_append_after_a_rollback_continues_at_the_last_committed_row(sql_b
         assert [number for number, _ in await positions(stores.audit)] == [3, 2, 1]
         result = await verify(stores.audit)
         assert (result.events, result.findings) == (3, [])
-        assert await stores.audit.purge_outbox(NOW + 1e9, 10) == 0
+        assert not (await stores.events.head()).waiting
 
 
 async def test_outbox_rows_have_the_order_of_the_chain(sql_backend):

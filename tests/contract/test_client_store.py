@@ -10,7 +10,14 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from tests.contract.builders import NOW, a_client, a_client_secret, a_draft, a_session, an_end, digest
-from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, ClientState, SubjectType
+from token_service.core.clients.client import (
+    GRANT_TYPES,
+    AuthMethod,
+    Client,
+    ClientState,
+    SecurityProfile,
+    SubjectType,
+)
 from token_service.core.clients.store import ClientPosition, StoredClients
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
@@ -38,6 +45,10 @@ FULL: dict[str, Any] = {
     "subject_type": SubjectType.PAIRWISE,
     "sector_identifier_uri": "https://a.example/sector",
     "first_party": True,
+    "dpop_bound_access_tokens": True,
+    "tls_client_certificate_bound_access_tokens": True,
+    "require_pushed_authorization_requests": True,
+    "security_profile": SecurityProfile.FAPI2,
     "rights": (Right(permission=Permission.ISSUE, clients=("web",), may=(May.OTHER_SUBJECTS,)),),
 }
 
@@ -304,7 +315,7 @@ async def test_failure_between_end_and_revocation_leaves_neither(sql_backend, mo
         with monkeypatch.context() as patched:
             # The statement after the entry fails.
             refused = {"kind": None, "target": "web", "sequence": 1, "raise_time": 1}
-            patched.setattr(sql_log, "floor_of", lambda _: refused)
+            patched.setattr(sql_log, "floors_of", lambda *_: [refused])
             with pytest.raises(Exception, match=r".+"):
                 await stores.log.append([an_end("web", state)])
         assert (await stores.clients.load(), await stores.log.head()) == (before, head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -122,6 +123,41 @@ class TestStandby:
             await stores.require_current()
             await stores.log.append([a_draft(TOKEN, "t")])
             assert (await stores.log.head()).sequence == 1
+
+
+class TestSeveralServers:
+    async def test_a_stopped_server_does_not_keep_nodes_from_the_primary(self, cluster):
+        primary, standby, url = cluster
+        parts = urlsplit(url)
+        both = f"{parts.netloc},{address(standby)}"
+        async with opened(parts._replace(netloc=both).geturl()) as stores:
+            await stores.log.append([a_draft(TOKEN, "t")])
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(primary.pause)  # neither closes connections nor refuses new ones
+            try:
+                await asyncio.to_thread(standby.promote)
+                moved = await eventually(lambda: why_moved(stores.log.head))
+                assert (moved.nothing_lost, moved.promoted) == (False, True)
+            finally:
+                await asyncio.to_thread(primary.resume)
+
+    async def test_a_former_primary_that_accepts_writes_is_not_used_again(self, cluster):
+        primary, standby, url = cluster
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
+            await stores.log.append([a_draft(TOKEN, "t")])
+            session = await created(stores)
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(standby.promote)  # the old primary continues
+            proxy.lead_to(address(standby))
+            servers = stores._database._servers
+            assert servers is not None
+            connection = await servers.connect()
+            connection.terminate()
+            # Connections that were open before lead to the former primary still.
+            proxy.lead_to(address(primary))
+            await all_fail(every_operation(stores, session))
+            proxy.lead_to(address(standby))
+            assert await eventually(lambda: why_moved(stores.log.head))
 
 
 class TestSynchronousStandby:
@@ -352,6 +388,26 @@ class TestPromoted:
             with pytest.raises(LogMovedError) as moved:
                 await stores.log.head()
             assert not moved.value.nothing_lost
+
+
+async def test_an_accepted_loss_is_repaired_by_a_node_that_knows_the_entries(cluster):
+    primary, standby, url = cluster
+    async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
+        log = FailoverLog(stores.log, SystemClock(), secrets.token_bytes, RecordingAudit(), accepts_loss=True)
+        before, _ = await log.append([a_draft(TOKEN, "kept")])
+        await asyncio.to_thread(standby.catch_up)
+        await asyncio.to_thread(standby.stop_following)
+        session = await created(stores)
+        lost = [a_draft(RevocationTarget.SESSION, str(session.id)), a_draft(RevocationTarget.KEY, "stolen")]
+        await log.append(lost)
+        await fail_over(primary, standby)
+        proxy.lead_to(address(standby))
+        after = await eventually(lambda: unless_unavailable(log.head))
+        assert after.epoch != before.epoch
+        _, entries = await log.append([replace(draft, restored=True) for draft in lost])
+        assert [entry.value for entry in entries] == [str(session.id), "stolen"]
+        _, entries = await log.append(lost)  # neither exists, so without the mark both are left out
+        assert entries == []
 
 
 async def test_a_role_without_privileges_can_identify_its_server(cluster_server):

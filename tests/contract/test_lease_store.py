@@ -44,6 +44,17 @@ async def test_a_renewed_lease_outlives_its_first_period(pair):
     assert not await pair[1].leases.acquire("janitor", "b", 60)
 
 
+async def test_holders_are_those_of_unexpired_leases(pair):
+    leases = pair[0].leases
+    assert await leases.holders() == {}
+    await leases.acquire("janitor", "a", 60)
+    await leases.acquire("keys", "b", 60)
+    await leases.acquire("audit", "a", 60)
+    await leases.release("audit", "a")
+    await leases.note("time", 4e9)
+    assert await pair[1].leases.holders() == {"janitor": "a", "keys": "b"}
+
+
 async def test_one_of_many_concurrent_nodes_acquires_a_lease(pair):
     for round_ in range(5):
         answers = await asyncio.gather(

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.contract.builders import a_draft, a_session
+from tests.unit.core.node import RecordingAudit
 from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.revocation.drafts import draft_of
@@ -37,6 +38,7 @@ def janitor(stores, skew):
         stores.device_requests,
         Lease(stores.leases, "janitor", "wrong"),
         SteadyTime(ShiftedClock(skew)),
+        RecordingAudit(),
         interval=60,
         retention=3600,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from token_service.core.revocation.log import LogHead
+from token_service.redis_clients import RedisAccess
 from token_service.stores.redis import RedisMirror, layout
 from token_service.tokens.revocation import Revocation, RevocationTarget
 
@@ -46,7 +47,10 @@ async def test_the_example_has_the_replies_of_a_real_redis(redis_url: str) -> No
     )
     commands = example()
     assert len(commands) == 5
-    async with RedisMirror(redis_url) as mirror, Redis.from_url(redis_url, decode_responses=True) as store:
+    async with (
+        RedisMirror(RedisAccess.of(redis_url)) as mirror,
+        Redis.from_url(redis_url, decode_responses=True) as store,
+    ):
         await mirror.rebuild(LogHead(EPOCH, 42, 0, 0), pages([revoked]))
         for command, shown in commands:
             reply = await store.execute_command(*command)

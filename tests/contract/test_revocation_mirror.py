@@ -19,6 +19,7 @@ from tests.support.redis import RedisServer, flush
 from token_service.core.revocation.log import LogHead
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.errors import StoreUnavailableError
+from token_service.redis_clients import RedisAccess
 from token_service.stores.redis import RedisMirror, layout
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
@@ -61,7 +62,7 @@ class Backend:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+async def mirrored(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     if request.param == "memory":
         data = MemoryMirrorData()
         yield Backend(lambda: MemoryMirror(data), data.lose)
@@ -70,7 +71,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     async with AsyncExitStack() as stack:
 
         def node() -> RedisMirror:
-            mirror = RedisMirror(url)
+            mirror = RedisMirror(RedisAccess.of(url))
             stack.push_async_callback(mirror.aclose)
             return mirror
 
@@ -78,8 +79,8 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-def mirror(backend: Backend) -> RevocationMirror:
-    return backend.node()
+def mirror(mirrored: Backend) -> RevocationMirror:
+    return mirrored.node()
 
 
 class Listener:
@@ -132,8 +133,8 @@ async def test_a_mirror_is_incomplete_before_its_first_rebuild(mirror: Revocatio
     assert not await is_complete(mirror, head(0))
 
 
-async def test_a_rebuild_makes_it_complete_and_publishing_keeps_it(backend: Backend) -> None:
-    one, two = backend.node(), backend.node()
+async def test_a_rebuild_makes_it_complete_and_publishing_keeps_it(mirrored: Backend) -> None:
+    one, two = mirrored.node(), mirrored.node()
     await one.rebuild(head(0), pages([]))
     assert await is_complete(two, head(0))
     await one.publish(EPOCH, entries(1, 2))
@@ -165,8 +166,8 @@ async def test_a_lost_entry_leaves_the_mirror_incomplete_until_a_rebuild(mirror:
     assert await is_complete(mirror, head(9))
 
 
-async def test_entries_published_during_a_rebuild_count(backend: Backend) -> None:
-    one, two = backend.node(), backend.node()
+async def test_entries_published_during_a_rebuild_count(mirrored: Backend) -> None:
+    one, two = mirrored.node(), mirrored.node()
 
     async def interrupted() -> AsyncIterator[Sequence[Revocation]]:
         yield entries(1, 2)
@@ -177,18 +178,18 @@ async def test_entries_published_during_a_rebuild_count(backend: Backend) -> Non
     assert await is_complete(one, head(6))
 
 
-async def test_two_nodes_may_rebuild_concurrently(backend: Backend) -> None:
-    one, two = backend.node(), backend.node()
+async def test_two_nodes_may_rebuild_concurrently(mirrored: Backend) -> None:
+    one, two = mirrored.node(), mirrored.node()
     await asyncio.gather(
         one.rebuild(head(500), pages(entries(1, 500), 50)), two.rebuild(head(510), pages(entries(1, 510), 30))
     )
     assert await is_complete(one, head(510))
 
 
-async def test_an_emptied_mirror_is_incomplete(backend: Backend) -> None:
-    one, two = backend.node(), backend.node()
+async def test_an_emptied_mirror_is_incomplete(mirrored: Backend) -> None:
+    one, two = mirrored.node(), mirrored.node()
     await one.rebuild(head(3), pages(entries(1, 3)))
-    backend.lose()
+    mirrored.lose()
     for node in (one, two):
         assert not await is_complete(node, head(0))
     await one.publish(EPOCH, [entry(4)])
@@ -197,12 +198,12 @@ async def test_an_emptied_mirror_is_incomplete(backend: Backend) -> None:
     assert await is_complete(one, head(4))
 
 
-async def test_a_loss_during_a_rebuild_is_noticed(backend: Backend) -> None:
-    mirror = backend.node()
+async def test_a_loss_during_a_rebuild_is_noticed(mirrored: Backend) -> None:
+    mirror = mirrored.node()
 
     async def unlucky() -> AsyncIterator[Sequence[Revocation]]:
         yield entries(1, 2)
-        backend.lose()
+        mirrored.lose()
         yield entries(3, 4)
 
     with pytest.raises(StoreUnavailableError):
@@ -211,7 +212,7 @@ async def test_a_loss_during_a_rebuild_is_noticed(backend: Backend) -> None:
 
     async def unlucky_at_the_end() -> AsyncIterator[Sequence[Revocation]]:
         yield entries(1, 4)
-        backend.lose()
+        mirrored.lose()
 
     with pytest.raises(StoreUnavailableError):
         await mirror.rebuild(head(4), unlucky_at_the_end())
@@ -236,8 +237,8 @@ async def test_a_rebuild_raises_the_error_of_its_entries(mirror: RevocationMirro
     assert not await is_complete(mirror, head(0))
 
 
-async def test_listeners_receive_published_entries_unchanged(backend: Backend) -> None:
-    one, two, three = backend.node(), backend.node(), backend.node()
+async def test_listeners_receive_published_entries_unchanged(mirrored: Backend) -> None:
+    one, two, three = mirrored.node(), mirrored.node(), mirrored.node()
     first, second = await listening(two, one), await listening(three, one)
     published = [
         entry(1001, T.TOKEN_ID, "8Zr1", token_expire_time=EXP, expire_time=EXP + 300),
@@ -256,8 +257,8 @@ async def test_listeners_receive_published_entries_unchanged(backend: Backend) -
         await listener.stop()
 
 
-async def test_a_listener_hears_a_burst_in_order(backend: Backend) -> None:
-    one, two = backend.node(), backend.node()
+async def test_a_listener_hears_a_burst_in_order(mirrored: Backend) -> None:
+    one, two = mirrored.node(), mirrored.node()
     listener = await listening(two, one)
     await one.publish(EPOCH, entries(1001, 3500))
     await eventually(lambda: len(listener.heard) >= 2500)
@@ -311,7 +312,7 @@ async def ask(store: Redis, token: Token) -> bool | None:
 
 async def test_a_gateway_sees_every_kind_of_revocation(redis_url: str, store: Redis) -> None:
     good = Token()
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         assert await ask(store, good) is None
         await mirror.rebuild(head(41), pages([]))
         assert await ask(store, good) is False
@@ -345,7 +346,7 @@ async def test_a_gateway_sees_every_kind_of_revocation(redis_url: str, store: Re
 
 async def test_a_gateway_with_the_previous_epoch_notices_the_renewal(redis_url: str, store: Redis) -> None:
     start = 1_800_000_000_000_000
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.rebuild(head(41), pages([]))
         known = layout.prefix(EPOCH) + "head"
         assert await store.get(known) == "41"
@@ -365,7 +366,7 @@ async def test_a_gateway_with_the_previous_epoch_notices_the_renewal(redis_url: 
 
 
 async def test_an_older_entry_never_replaces_a_later_one(redis_url: str, store: Redis) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         late, early = entry(50, T.SUBJECT, "alice"), entry(9, T.SUBJECT, "alice", revoke_time=NOW - 9)
         await mirror.publish(EPOCH, [late])
         await mirror.publish(EPOCH, [early])
@@ -373,7 +374,7 @@ async def test_an_older_entry_never_replaces_a_later_one(redis_url: str, store: 
 
 
 async def test_every_key_expires_once_it_is_irrelevant(redis_url: str, store: Redis) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.rebuild(
             head(3),
             pages(
@@ -404,7 +405,7 @@ async def test_every_key_expires_once_it_is_irrelevant(redis_url: str, store: Re
 
 
 async def test_the_stream_has_the_ids_of_the_log_and_stays_short(redis_url: str, store: Redis) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.publish(EPOCH, entries(2, 4))
         await mirror.publish(EPOCH, [entry(1)])  # too late for the stream, in time for the set
         log = f"token_service:{{{EPOCH}}}:log"
@@ -419,7 +420,7 @@ async def test_the_stream_has_the_ids_of_the_log_and_stays_short(redis_url: str,
 async def test_a_malformed_stream_entry_is_skipped(
     redis_url: str, store: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with RedisMirror(redis_url) as one, RedisMirror(redis_url) as two:
+    async with RedisMirror(RedisAccess.of(redis_url)) as one, RedisMirror(RedisAccess.of(redis_url)) as two:
         listener = await listening(two, one)
         log = f"token_service:{{{EPOCH}}}:log"
         await store.xadd(log, {"junk": "1"}, "2001-0")
@@ -443,7 +444,7 @@ async def test_a_malformed_stream_entry_is_skipped(
 
 @pytest.mark.parametrize("text", ["junk", "-1", "1e3", "9" * 20, "9" * 5000])
 async def test_a_malformed_position_is_unknown(redis_url: str, store: Redis, text: str) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.rebuild(head(0), pages([]))
         assert await mirror.position(EPOCH) == 0
         await store.set(f"token_service:{{{EPOCH}}}:head", text)
@@ -451,7 +452,7 @@ async def test_a_malformed_position_is_unknown(redis_url: str, store: Redis, tex
 
 
 async def test_missing_scripts_are_loaded_again(redis_url: str, store: Redis) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.rebuild(head(1), pages(entries(1, 1)))
         await store.script_flush()
         await mirror.publish(EPOCH, entries(2, 2))
@@ -459,7 +460,7 @@ async def test_missing_scripts_are_loaded_again(redis_url: str, store: Redis) ->
 
 
 async def test_a_redis_without_memory_is_unavailable(redis_url: str, store: Redis) -> None:
-    async with RedisMirror(redis_url) as mirror:
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
         await mirror.rebuild(head(0), pages([]))
         await store.config_set("maxmemory", "1")
         try:
@@ -471,7 +472,10 @@ async def test_a_redis_without_memory_is_unavailable(redis_url: str, store: Redi
 
 
 async def test_a_killed_redis_is_unavailable_and_restarts_empty(private_redis: RedisServer) -> None:
-    async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
+    async with (
+        RedisMirror(RedisAccess.of(private_redis.url)) as one,
+        RedisMirror(RedisAccess.of(private_redis.url)) as two,
+    ):
         await one.rebuild(head(2), pages(entries(1, 2)))
         listener = await listening(two, one)
         private_redis.kill()
@@ -495,14 +499,20 @@ async def test_a_killed_redis_is_unavailable_and_restarts_empty(private_redis: R
 async def test_a_restart_between_two_calls_causes_no_error(
     private_redis: RedisServer,
 ) -> None:
-    async with RedisMirror(private_redis.url) as mirror:
+    async with RedisMirror(RedisAccess.of(private_redis.url)) as mirror:
         await mirror.publish(EPOCH, entries(1, 1))
         private_redis.restart()
         await mirror.publish(EPOCH, entries(2, 2))
 
 
-async def test_a_paused_redis_fails_every_call_in_bounded_time(private_redis: RedisServer) -> None:
-    async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
+async def test_a_paused_redis_fails_every_call_in_bounded_time(
+    private_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the limit of the service
+    async with (
+        RedisMirror(RedisAccess.of(private_redis.url)) as one,
+        RedisMirror(RedisAccess.of(private_redis.url)) as two,
+    ):
         await one.rebuild(head(0), pages([]))
         listener = await listening(two, one)
         private_redis.pause()
@@ -529,8 +539,48 @@ async def _succeeds(call: object) -> bool:
     return True
 
 
+async def replaced_by_a_replica_that_lacks_the_newest_writes(url: str, entries_left: int) -> None:
+    """Change Redis to what a replica has that received the first entries of a rebuild and the value of its guard then."""
+    async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
+        (guard,) = await client.keys("*:rebuild:*")
+        await client.set(guard, str(entries_left), px=60_000)
+        lost: Any = await client.xrange(layout.prefix(EPOCH) + "log", f"({entries_left}")
+        for entry_id, _ in lost:
+            number = int(entry_id.partition("-")[0])
+            await client.delete(layout.prefix(EPOCH) + layout.key_of(*entries(number, number)))
+
+
+@pytest.mark.parametrize("left", [0, 20])
+async def test_rebuild_fails_if_a_failover_lost_some_of_its_entries(redis_url: str, left: int) -> None:
+    async def read() -> AsyncIterator[Sequence[Revocation]]:
+        yield entries(1, 20)
+        yield entries(21, 40)
+        await replaced_by_a_replica_that_lacks_the_newest_writes(redis_url, left)
+
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
+        with pytest.raises(StoreUnavailableError, match="lost"):
+            await mirror.rebuild(head(40), read())
+        assert await mirror.position(EPOCH) is None
+        await mirror.rebuild(head(40), pages(entries(1, 40), 20))
+        assert await mirror.position(EPOCH) == 40
+
+
+async def test_rebuild_fails_if_a_failover_lost_entries_that_it_did_not_add(redis_url: str) -> None:
+    async def read() -> AsyncIterator[Sequence[Revocation]]:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await client.set(layout.prefix(EPOCH) + "head", "15")  # the replica had not received 16 to 20
+        yield entries(1, 40)
+
+    async with RedisMirror(RedisAccess.of(redis_url)) as mirror:
+        await mirror.rebuild(head(20), pages(entries(1, 20)))
+        with pytest.raises(StoreUnavailableError, match="lost"):
+            await mirror.rebuild(head(40), read())
+        await mirror.publish(EPOCH, entries(16, 40))
+        assert await mirror.position(EPOCH) == 40
+
+
 async def test_an_unreachable_redis_is_unavailable_and_its_password_hidden() -> None:
-    async with RedisMirror("redis://:hunter2@127.0.0.1:1/0") as mirror:
+    async with RedisMirror(RedisAccess.of("redis://:hunter2@127.0.0.1:1/0")) as mirror:
         with pytest.raises(StoreUnavailableError) as caught:
             await mirror.publish(EPOCH, entries(1, 1))
         assert "hunter2" not in str(caught.value)
@@ -539,7 +589,7 @@ async def test_an_unreachable_redis_is_unavailable_and_its_password_hidden() -> 
 
 async def test_a_wrong_password_is_unavailable(redis_url: str) -> None:
     url = redis.Redis.from_url(redis_url).connection_pool.connection_kwargs
-    async with RedisMirror(f"redis://:wrong@{url['host']}:{url['port']}") as mirror:
+    async with RedisMirror(RedisAccess.of(f"redis://:wrong@{url['host']}:{url['port']}")) as mirror:
         if url.get("password"):
             with pytest.raises(StoreUnavailableError):
                 await is_complete(mirror, head(0))

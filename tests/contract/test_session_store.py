@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +15,8 @@ from token_service.core.sessions.session import SessionState
 from token_service.core.sessions.store import SessionFilter, SessionPosition
 from token_service.tokens.claims import AuthContext, Confirmation
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
+
+JKT, X5T = Confirmation(jkt="j" * 43), Confirmation(x5t_s256="x" * 43)
 
 
 async def created(stores, **changes):
@@ -156,6 +159,25 @@ class TestRotate:
         )
         assert await stores.sessions.get(session.id) == session
         assert await stores.sessions.rotate(a_rotation(session.id, device_id="phone")) is not None
+
+    @pytest.mark.parametrize("bound", [JKT, X5T], ids=str)
+    async def test_needs_the_key_of_a_bound_session(self, stores, bound):
+        session = await created(stores, confirmation=bound)
+        other = replace(bound, **{"jkt": "y" * 43} if bound.jkt else {"x5t_s256": "y" * 43})
+        for proved in ((), (other,), (X5T if bound == JKT else JKT, other)):
+            assert await stores.sessions.rotate(a_rotation(session.id, proved=proved)) is None
+        assert await stores.sessions.get(session.id) == session
+        rotated = await stores.sessions.rotate(a_rotation(session.id, proved=(JKT, X5T)))
+        assert (rotated.generation, rotated.confirmation) == (1, bound)
+        for proved in ((), (other,)):
+            assert await stores.sessions.retry(a_retry(session.id, proved=proved)) is None
+        assert await stores.sessions.get(session.id) == rotated
+        assert (await stores.sessions.retry(a_retry(session.id, proved=(JKT, X5T)))).retries == 1
+
+    async def test_a_session_without_a_key_takes_any(self, stores):
+        session = await created(stores)
+        assert await stores.sessions.rotate(a_rotation(session.id, proved=(JKT,))) is not None
+        assert await stores.sessions.retry(a_retry(session.id, proved=(X5T,))) is not None
 
     async def test_a_session_without_a_device_takes_any(self, stores):
         session = await created(stores)
@@ -421,6 +443,42 @@ class TestList:
         assert sorted(row.id for row in pages) == sorted(row.id for row in rows)
         assert len(pages) == 11
 
+    async def test_position_counts_rows_of_any_state_in_the_order_of_the_list(self, stores):
+        rows = [await created(stores, create_time=NOW + n // 3) for n in range(9)]
+        await created(stores, subject="bob", create_time=NOW + 9)
+        rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
+        await stores.log.append([a_draft(RevocationTarget.SESSION, row.id) for row in rows[:5]])
+        places = [SessionPosition(row.create_time, row.id) for row in rows]
+        position = stores.sessions.position
+        for after, count, expected in (
+            (None, 1, 0),
+            (None, 5, 4),
+            (None, 9, 8),
+            (places[1], 2, 3),
+            (places[4], 4, 8),
+        ):
+            found = await position(SessionFilter.SUBJECT, "alice", after=after, count=count)
+            assert found == places[expected]
+        assert await position(SessionFilter.SUBJECT, "alice", after=None, count=10) is None
+        assert await position(SessionFilter.SUBJECT, "alice", after=places[4], count=5) is None
+        assert await position(SessionFilter.DEVICE, "", after=None, count=1) is None
+
+    async def test_until_ends_the_list_with_its_row(self, stores):
+        rows = [await created(stores, create_time=NOW + n // 3) for n in range(9)]
+        rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
+        await stores.log.append([a_draft(RevocationTarget.SESSION, rows[4].id)])
+        places = [SessionPosition(row.create_time, row.id) for row in rows]
+
+        async def until(place, **options):
+            page = await stores.sessions.list(
+                SessionFilter.SUBJECT, "alice", limit=10, until=place, **options
+            )
+            return [details.session.id for details in page]
+
+        ids = [row.id for row in rows]
+        assert await until(places[6], live_at=None, after=places[1]) == ids[2:7]
+        assert await until(places[4], live_at=NOW + 30, after=places[1]) == ids[2:4]
+
     @pytest.mark.parametrize(
         ("by", "value"),
         [(SessionFilter.SUBJECT, "bob"), (SessionFilter.CLIENT, "app"), (SessionFilter.DEVICE, "phone")],
@@ -468,7 +526,9 @@ class TestPurge:
             await created(stores),
         ]
         await stores.log.append([a_draft(RevocationTarget.SESSION, kept[3].id, revoke_time=NOW + 100)])
-        assert await stores.sessions.purge(NOW + 100, 100) == 3
+        expired: Counter[str] = Counter()
+        assert await stores.sessions.purge(NOW + 100, 100, expired) == 3
+        assert expired == {"web": 2}  # the third was revoked
         assert [await stores.sessions.get(row.id) for row in gone] == [None] * 3
         assert all([await stores.sessions.get(row.id) for row in kept])
         assert await stores.sessions.purge(NOW + 100, 100) == 0

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from tests.support.redis import RedisServer
 from token_service.core.policies.rates import MAX_AMOUNT, Rate
 from token_service.errors import StoreUnavailableError
+from token_service.redis_clients import RedisAccess
 from token_service.stores.redis.counters import RedisCounters
 
 LOG = "epoch-one"
@@ -20,7 +21,10 @@ LOG = "epoch-one"
 
 @pytest.fixture
 async def pair(redis_url: str) -> AsyncIterator[tuple[RedisCounters, RedisCounters]]:
-    async with RedisCounters(redis_url) as one, RedisCounters(redis_url) as other:
+    async with (
+        RedisCounters(RedisAccess.of(redis_url)) as one,
+        RedisCounters(RedisAccess.of(redis_url)) as other,
+    ):
         yield one, other
 
 
@@ -101,7 +105,7 @@ async def test_largest_rate_is_counted(pair: tuple[RedisCounters, RedisCounters]
 async def test_lost_redis_is_an_error_and_a_restarted_one_is_used() -> None:
     async with AsyncExitStack() as stack:
         server = stack.enter_context(RedisServer())
-        counters = await stack.enter_async_context(RedisCounters(server.url))
+        counters = await stack.enter_async_context(RedisCounters(RedisAccess.of(server.url)))
         rate = Rate(1, 3600)
         assert await counters.take(LOG, "k", rate) == 0
         server.kill()
@@ -115,6 +119,6 @@ async def test_lost_redis_is_an_error_and_a_restarted_one_is_used() -> None:
 
 async def test_full_redis_is_an_error() -> None:
     with RedisServer(settings={"maxmemory": "100kb", "maxmemory-policy": "noeviction"}) as server:
-        async with RedisCounters(server.url) as counters:
+        async with RedisCounters(RedisAccess.of(server.url)) as counters:
             with pytest.raises(StoreUnavailableError):
                 await counters.take(LOG, "k", Rate(1, 60))

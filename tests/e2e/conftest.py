@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.browser_node import BrowserNode
 from tests.integration.oauth.node import OAuthNode
 from tests.support.chromium import Chromium, Page
+
+pytest.register_assert_rewrite(
+    "tests.e2e.gateway_contract", "tests.e2e.gateway_hostile_clients", "tests.e2e.gateway_load"
+)
+
+
+_DIRECTORY = Path(__file__).parent
+_TIMEOUT = 900.0
+"""Seconds for one test. Longer than a download and the start of its programs, whose own errors say what they waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test here that has no limit of its own more time than tests without foreign programs have."""
+    for item in items:
+        if _DIRECTORY in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT))
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 def _answers(provider: ManagedProcess, issuer: str) -> bool:
     assert provider.running, provider.log_tail()
     try:
-        return httpx.get(f"{issuer}/.well-known/openid-configuration", trust_env=False).is_success
+        return httpx.get(f"{issuer}/.well-known/openid-configuration", trust_env=False, timeout=60).is_success
     except httpx.TransportError:
         return False
 

@@ -14,7 +14,7 @@ from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
 from tests.support.deadline import eventually
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 
 
 async def tokens_of_every_algorithm(node: OAuthNode) -> list[str]:

@@ -64,7 +64,9 @@ class World:
 
     def token(self, **form: str) -> httpx.Response:
         """Return the answer of the token endpoint of the node."""
-        return httpx.post(f"{self.node.issuer}/token", data=form, headers=self.client.basic, trust_env=False)
+        return httpx.post(
+            f"{self.node.issuer}/token", data=form, headers=self.client.basic, trust_env=False, timeout=60
+        )
 
     def refresh(self, tokens: dict[str, Any]) -> httpx.Response:
         return self.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from tests.e2e.conformance import assert_conformant
 from tests.e2e.oauth import Answers, Client, ask, register
@@ -96,3 +99,24 @@ def test_secret_is_enough_over_https(site: Site, program: str) -> None:
         site.node, f"secret-{program[:6]}", "client_secret_basic", grant_types=["client_credentials"]
     )
     assert site.ask(program, client).ok(1)["scope"] == "read"
+
+
+@both_programs
+def test_token_is_bound_to_the_client_certificate(site: Site, program: str) -> None:
+    name = f"spiffe://example.org/bound/{program[:6]}"
+    client = register(
+        site.node,
+        f"bound-{program[:6]}",
+        "tls_client_auth",
+        grant_types=["client_credentials"],
+        tls_client_auth_san_uri=name,
+        tls_client_certificate_bound_access_tokens=True,
+    )
+    certificate = site.authority.caller(spiffe_id=name)
+    answers = site.ask(program, client, certificate)
+    assert answers.ok(0)["tls_client_certificate_bound_access_tokens"] is True
+    leaf = x509.load_pem_x509_certificate(certificate.certificate)
+    thumbprint = base64.urlsafe_b64encode(leaf.fingerprint(hashes.SHA256())).rstrip(b"=").decode()
+    payload = answers.ok(1)["access_token"].split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    assert claims["cnf"] == {"x5t#S256": thumbprint}

@@ -50,7 +50,7 @@ _ERRORS = frozenset(
         "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
         "invalid_scope", "invalid_target", "invalid_token", "insufficient_scope", "unsupported_token_type",
         "access_denied", "temporarily_unavailable", "login_required", "consent_required", "unsupported_response_type",
-        "authorization_pending", "slow_down", "expired_token",
+        "authorization_pending", "slow_down", "expired_token", "invalid_dpop_proof", "use_dpop_nonce",
     }
 )  # fmt: skip
 """The error codes that an endpoint may answer. `server_error` is a defect."""

@@ -10,8 +10,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,20 +29,25 @@ _LINE = 16 * 2**20
 
 
 class Watchers:
-    """A process of validators."""
+    """A process of validators. `script` is the program of another version, and `env` the environment."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(
+        self, plan: Plan, *, script: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self.plan = plan
+        self._program = ["-m", "tests.faults.validators"] if script is None else [str(script)]
+        self._env = env
         self._process: asyncio.subprocess.Process | None = None
         self._asking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.faults.validators", self.plan.text()]
+        command = [sys.executable, *self._program, self.plan.text()]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE,
+            env=self._env,
             start_new_session=True,
         )
         reaper.watch(self._process.pid)

@@ -44,6 +44,7 @@ class Plan:
     bound: float = 5.0
     remote: bool = False
     """Whether every second validator asks the service while it is not fresh. The others reject."""
+    audience: str = "api"
 
     def text(self) -> str:
         """Return the plan as text for the command line."""
@@ -109,7 +110,7 @@ def _config(plan: Plan, number: int) -> ValidatorConfig:
         remote_timeout=0.5,
         max_remote_calls=4,
     )
-    return ValidatorConfig(issuers=[issuer], audience="api")
+    return ValidatorConfig(issuers=[issuer], audience=plan.audience)
 
 
 async def _main(plan: Plan) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
+from tests.support.deadline import eventually_sync
 from tests.support.processes import ServiceProcess
 
 SECRETS = re.compile(
@@ -18,6 +21,7 @@ SECRETS = re.compile(
     r"(?<![\w-])(?![\w-]{43}(?![\w.-]))(?:eyJ|[rs]t_|tspat_)[\w-]{24,}"
     # A longer part of a token, anywhere.
     r"|eyJ[\w-]{8,}\.[\w-]{8,}|(?<![A-Za-z0-9])(?:[rs]t_|tspat_)[\w-]{48,}"
+    r"|whsec_[\w+/=-]{16,}"
     r"|PRIVATE KEY-----",
     re.ASCII,
 )
@@ -59,6 +63,19 @@ def assert_clean(log: str, tolerated: re.Pattern[str] | None = None, known_secre
         if DEFECTS.search(line) and not (tolerated and tolerated.search(line)):
             around = "\n".join(log.splitlines()[max(0, number - 20) : number + 40])
             raise AssertionError(f"{where} is the trace of a defect:\n{around}")
+
+
+def wait_for_client(node: ServiceProcess, client_id: str, secret: str = "") -> None:
+    """Wait until a node knows a client that a command has registered. Nodes read the registry every second."""
+
+    def is_known() -> bool:
+        form = {"grant_type": "refresh_token", "refresh_token": "x"}
+        form |= {} if secret else {"client_id": client_id}
+        auth = (client_id, secret) if secret else None
+        with httpx.Client(auth=auth, trust_env=False, timeout=60) as http:
+            return http.post(f"{node.http_url}/token", data=form).status_code != 401
+
+    eventually_sync(is_known)
 
 
 def key_encryption_key() -> str:

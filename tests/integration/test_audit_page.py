@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.integration.tour import DOCS, GRPC_ADDRESS, steps
+from tests.support.preloaded import path_of_commands
 from tests.support.processes import ServiceProcess
 from token_service.config import load_audit_keys, load_settings
 
@@ -26,7 +26,7 @@ def test_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     with ServiceProcess(env=settings, data_dir=data) as node:
         env = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": path_of_commands(),
             "TOKEN_SERVICE_DATA_DIR": str(data),
         }
         for step in page_steps:

@@ -4,201 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import ssl
-import subprocess
-import sys
-import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2
 
-from tests.integration.calls import ACCESS, TIMEOUT, Api, Follower, refused
-from tests.integration.nodes import Node, key_encryption_key
+from tests.integration.callers_site import (
+    ACCOUNT,
+    CONFIDENTIAL,
+    ISSUER,
+    KEY,
+    KEYED,
+    LOGIN,
+    OPERATOR,
+    Site,
+    assertion,
+    basic,
+    bearer,
+    command,
+    end,
+    may_issue,
+    register,
+    signed,
+    site_in,
+)
+from tests.integration.calls import ACCESS, TIMEOUT, Follower, refused
+from tests.integration.nodes import Node
 from tests.support.certificates import Authority, Certificate
-from tests.support.deadline import eventually, eventually_sync
-from token_service.core.access.credentials import ASSERTION_TYPE
-from token_service.tokens.jwk import public_jwk
+from tests.support.deadline import eventually
 from token_service.v1 import (
     client_service_pb2 as pb,
-    client_service_pb2_grpc,
     key_service_pb2,
     session_service_pb2,
     token_service_pb2,
 )
 
-ISSUER = "https://tokens.example.org"
-OPERATOR = "spiffe://example.org/operator"
-LOGIN = "spiffe://example.org/login"
-ACCOUNT = "system:serviceaccount:prod:gateway"
-KEY = ec.generate_private_key(ec.SECP256R1())
-
-POLICY = f"""
-[callers."{OPERATOR}"]
-permissions = ["admin", "revoke"]
-
-[[callers."{LOGIN}".rights]]
-permission = "issue"
-clients = ["web"]
-may = ["other_subjects"]
-
-[callers."workload:cluster:{ACCOUNT}"]
-permissions = ["validate", "subscribe"]
-
-[workload_issuers.mesh]
-trust_domain = "example.org"
-audience = "{ISSUER}"
-keys = "file:BUNDLE"
-
-[workload_issuers.cluster]
-issuer = "https://kubernetes.default.svc"
-audience = "{ISSUER}"
-keys = "file:BUNDLE"
-"""
-
-Metadata = tuple[tuple[str, str], ...]
-
-
-@dataclass
-class Site:
-    """A node with two gRPC ports."""
-
-    node: Node
-    authority: Authority
-    environ: dict[str, str]
-    token_address: str = ""
-
-    def operator(self) -> Api:
-        """Return the operator, with a certificate on the port for certificates."""
-        return self.api(self.authority.caller(spiffe_id=OPERATOR))
-
-    def api(self, certificate: Certificate) -> Api:
-        """Return a caller with a certificate."""
-        return Api(
-            self.node.grpc_address,
-            grpc.ssl_channel_credentials(
-                self.authority.certificate, certificate.key, certificate.certificate
-            ),
-        )
-
-    def proved(self, *metadata: tuple[str, str]) -> Api:
-        """Return a caller on the port without certificates that sends metadata with each call."""
-        transport = grpc.ssl_channel_credentials(self.authority.certificate)
-        return Api(self.token_address, with_metadata(transport, metadata) if metadata else transport)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on the database of the node."""
-        return subprocess.run(
-            [sys.executable, "-m", "token_service", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-            env=self.environ,
-        )
-
-
-def with_metadata(transport: grpc.ChannelCredentials, metadata: Metadata) -> grpc.ChannelCredentials:
-    """Return credentials of a channel that add metadata to each call."""
-    call = grpc.metadata_call_credentials(lambda _context, done: done(metadata, None))  # type: ignore[arg-type]  # any callable
-    return grpc.composite_channel_credentials(transport, call)
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: str) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("callers")
-    authority = Authority()
-    server = authority.server()
-    for name, content in (
-        ("cert.pem", server.certificate),
-        ("key.pem", server.key),
-        ("client-ca.pem", authority.certificate),
-    ):
-        (directory / name).write_bytes(content)
-    bundle = directory / "bundle.json"
-    bundle.write_text(json.dumps({"keys": [{**public_jwk(KEY.public_key()), "use": "jwt-svid"}]}))
-    # A bundle names no algorithm and may hold keys of both uses; the cluster publishes plain keys.
-    keys = directory / "keys.json"
-    keys.write_text(json.dumps({"keys": [public_jwk(KEY.public_key())]}))
-    policy = POLICY.replace("file:BUNDLE", f"file:{bundle}", 1).replace("file:BUNDLE", f"file:{keys}")
-    (directory / "policy.toml").write_text(policy)
-    key_file = directory / "keys"
-    key_file.touch(mode=0o600)
-    key_file.write_text(key_encryption_key())
-    env = {
-        "TOKEN_SERVICE_PROFILE": "production",
-        "TOKEN_SERVICE_HTTP_TLS": "true",
-        "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
-        "TOKEN_SERVICE_ISSUER": ISSUER,
-        "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
-        "TOKEN_SERVICE_AUDIT_KEY_FILE": str(key_file),
-        "TOKEN_SERVICE_TLS_CERT_FILE": str(directory / "cert.pem"),
-        "TOKEN_SERVICE_TLS_KEY_FILE": str(directory / "key.pem"),
-        "TOKEN_SERVICE_TLS_CLIENT_CA_FILE": str(directory / "client-ca.pem"),
-        "TOKEN_SERVICE_POLICY_FILE": str(directory / "policy.toml"),
-        "TOKEN_SERVICE_GRPC_TOKEN_ADDRESS": "127.0.0.1:0",
-        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
-    }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
-    made = Site(Node(env=env), authority, {**inherited, **env})
-    made.run("migrate")
-    with made.node:
-        pattern = re.compile(r"gRPC without client certificates on (\S+)")
-        made.token_address = eventually_sync(lambda: pattern.search(made.node.log_text()))[1]
+    with site_in(tmp_path_factory.mktemp("callers"), shared_postgres_url) as made:
         yield made
-
-
-async def register(site: Site, client_id: str, **fields: Any) -> str:
-    """Register a client; return its secret, if it has one."""
-    async with site.operator() as operator:
-        stub: Any = client_service_pb2_grpc.ClientServiceStub(operator.channel)
-        request = pb.CreateClientRequest(client=pb.Client(client_id=client_id, **fields))
-        secret: str = (await stub.CreateClient(request, timeout=TIMEOUT)).client_secret
-    return secret
-
-
-async def end(site: Site, client_id: str) -> None:
-    async with site.operator() as operator:
-        stub: Any = client_service_pb2_grpc.ClientServiceStub(operator.channel)
-        await stub.DisableClient(pb.DisableClientRequest(client_id=client_id), timeout=TIMEOUT)
-
-
-def basic(client_id: str, secret: str) -> tuple[str, str]:
-    return "authorization", f"Basic {b64encode(f'{client_id}:{secret}'.encode()).decode()}"
-
-
-def bearer(token: str) -> tuple[str, str]:
-    return "authorization", f"Bearer {token}"
-
-
-def signed(**claims: Any) -> str:
-    header = {"kid": public_jwk(KEY.public_key())["kid"]}
-    return jwt.encode({"exp": int(time.time()) + 120, **claims}, KEY, algorithm="ES256", headers=header)
-
-
-def assertion(client_id: str, jti: str, aud: Any = ISSUER) -> Metadata:
-    token = signed(iss=client_id, sub=client_id, aud=aud, jti=jti)
-    return ("client-assertion-type", ASSERTION_TYPE), ("client-assertion", token)
-
-
-CONFIDENTIAL = {"token_endpoint_auth_method": pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC}
-KEYED = {
-    "token_endpoint_auth_method": pb.TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT,
-    "jwks": json.dumps({"keys": [public_jwk(KEY.public_key())]}),
-}
-
-
-def may_issue(client_id: str) -> pb.Right:
-    return pb.Right(permission="issue", clients=[client_id])
 
 
 async def test_client_secret_identifies_a_caller_within_its_rights(site: Site) -> None:
@@ -377,9 +228,14 @@ async def test_wrong_secrets_are_slowed_down_and_recorded(site: Site) -> None:
     async with site.proved(basic("guessed", "tscs_wrong")) as api:
         codes = [(await refused(api.issue())).code.name for _ in range(12)]
     assert codes == ["UNAUTHENTICATED"] * 10 + ["RESOURCE_EXHAUSTED"] * 2
-    listed = site.run("audit", "list", "--client", "guessed", "-o", "json")
-    assert listed.stdout.count("client.authentication_failed") == 10
-    assert "tscs_" not in listed.stdout
+
+    def listed() -> str:
+        return site.run("audit", "list", "--client", "guessed", "-o", "json").stdout
+
+    # The rows of refusals are written in batches, up to 0.25 s after the answers.
+    await eventually(lambda: listed().count("client.authentication_failed") >= 10)
+    assert listed().count("client.authentication_failed") == 10
+    assert "tscs_" not in listed()
 
 
 async def test_secret_in_the_place_of_the_client_id_is_not_logged(site: Site) -> None:
@@ -424,3 +280,48 @@ async def test_login_service_gets_no_token_that_acts_as_its_client(site: Site) -
         failure = await refused(login.issue("web", client_id="web", audience=[ISSUER]))
         assert (failure.reason, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin.write"})
         assert (await login.issue("alice", client_id="web", audience=[ISSUER])).access_token
+
+
+async def test_commands_prove_their_caller_over_tls(site: Site, tmp_path: Path) -> None:
+    admin = [pb.Right(permission=name, unbounded=True) for name in ("admin", "revoke", "validate")]
+    secret = await register(site, "ops", rights=[*admin, may_issue("ops")], **CONFIDENTIAL)
+    await register(site, "ops-keyed", rights=admin, **KEYED)
+    (tmp_path / "secret").write_text(f"{secret}\n")
+    pem = KEY.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "key").write_bytes(pem)
+    by_secret = {"CLIENT_ID": "ops", "CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+    by_key = {"CLIENT_ID": "ops-keyed", "CLIENT_KEY_FILE": str(tmp_path / "key"), "ISSUER": ISSUER}
+
+    issue = ("tokens", "issue", "--subject", "ops", "--client-id", "ops")
+    code, printed, said = command(site, *issue, "--audience", ISSUER, "-o", "json", **by_secret)
+    assert code == 0, said
+    issued = json.loads(printed)
+    token = issued["access_token"]
+    for proof in (by_secret, by_key, {"ACCESS_TOKEN": token}):
+        code, printed, said = command(site, "clients", "get", "ops", "-o", "json", **proof)
+        assert (code, json.loads(printed or "{}").get("client_id")) == (0, "ops"), said
+    code, printed, said = command(site, "sessions", "list", "--subject", "ops", **by_key)
+    assert (code, issued["session_id"] in printed) == (0, True), said
+    assert command(site, "tokens", "validate", stdin=token, **by_secret)[0] == 0
+    revoke = ("tokens", "revoke", "--session", issued["session_id"], "--wait", "10s")
+    assert command(site, *revoke, **by_secret)[0] == 0
+    code, printed, said = command(site, "tokens", "validate", "--strong", stdin=token, **by_secret)
+    assert (code, "REVOKED" in printed) == (6, True), said
+
+    assert command(site, "keys", "list")[0] == 3  # no proof
+    assert command(site, "keys", "list", CLIENT_ID="ops", CLIENT_SECRET_FILE="/dev/null")[0] == 2
+    assert command(site, "keys", "list", CLIENT_ID="ops", CLIENT_SECRET="tscs_wrong")[0] == 3
+    assert command(site, "clients", "get", "unknown", **by_secret)[0] == 4
+    code, _, said = command(site, "keys", "list", TARGET=site.node.grpc_address, **by_secret)
+    assert (code, "--tls-cert and --tls-key" in said) == (5, True), said
+    operator = site.authority.caller(spiffe_id=OPERATOR)
+    (tmp_path / "cert.pem").write_bytes(operator.certificate)
+    (tmp_path / "key.pem").write_bytes(operator.key)
+    by_certificate = {
+        "TARGET_TLS_CERT": str(tmp_path / "cert.pem"),
+        "TARGET_TLS_KEY": str(tmp_path / "key.pem"),
+    }
+    code, printed, said = command(site, "keys", "list", TARGET=site.node.grpc_address, **by_certificate)
+    assert (code, "active" in printed) == (0, True), said

@@ -84,5 +84,5 @@ def test_numbers_of_the_page_match_the_code() -> None:
         "TOKEN_SERVICE_REPLICA_POLL_INTERVAL` (250 ms)",
     ):
         assert said in TEXT, said
-    assert ASSERTION_ALGORITHMS.keys() == {"RS256", "ES256", "EdDSA", "Ed25519"}
-    assert "signed with RS256, ES256 or EdDSA (also named Ed25519, RFC 9864)" in TEXT
+    assert ASSERTION_ALGORITHMS.keys() == {"RS256", "PS256", "ES256", "EdDSA", "Ed25519"}
+    assert "signed with RS256, PS256, ES256 or EdDSA (also named Ed25519, RFC 9864)" in TEXT

@@ -1,5 +1,5 @@
-"""docs/clients.md and docs/personal-access-tokens.md: a shell runs the commands of a page in order, and the output is what
-the page shows.
+"""docs/clients.md, docs/fapi.md and docs/personal-access-tokens.md: a shell runs the commands of a page in order, and the
+output is what the page shows.
 """
 
 from __future__ import annotations
@@ -7,12 +7,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from tests.support.preloaded import path_of_commands
 from token_service.core.clients.documents import DocumentRules, client_of_document
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import MacKeys, OpaqueToken
@@ -38,19 +38,19 @@ def normalized(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("page", ["clients.md", "personal-access-tokens.md"])
+@pytest.mark.parametrize("page", ["clients.md", "fapi.md", "personal-access-tokens.md"])
 def test_commands_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": path_of_commands(),
         "TOKEN_SERVICE_DATA_DIR": str(tmp_path / "data"),
         "TOKEN_SERVICE_LOG_LEVEL": "error",
     }
 
     def type_(code: str) -> str:
         done = subprocess.run(
-            ["/bin/bash", "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-        )
+            ["/bin/bash", "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )  # fmt: skip
         errors = [line for line in done.stderr.splitlines() if line.startswith(("Error", "Traceback"))]
         return "\n".join([done.stdout.rstrip(), *errors])
 

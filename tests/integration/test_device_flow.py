@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.integration.calls import Api
-from tests.integration.nodes import Node
+from tests.integration.nodes import Node, wait_for_client
 from tests.integration.tour import DOCS, Tour, steps
 from token_service.core.grants.device_authorization import MAX_REQUESTS_OF_ADDRESS, MAX_REQUESTS_OF_CLIENT
 from token_service.core.grants.device_codes import USER_CODE_ALPHABET, USER_CODE_LENGTH
@@ -42,6 +42,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         with Tour(node, {"/var/lib/token-service": str(node.data_dir)}) as tour:
             for step in steps(TEXT, "device"):
                 tour.run(step)
+        wait_for_client(node, "tv")
         yield node
 
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.tour import DOCS, README, ROOT
 
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.timeout(600)
 def test_the_programs_are_typed(tmp_path: Path) -> None:
     programs = []
     for page in (README, ROOT / "protos" / "README.md", *sorted(DOCS.rglob("*.md"))):
@@ -34,6 +37,7 @@ def test_the_programs_are_typed(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        timeout=570,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

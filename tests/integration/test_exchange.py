@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.calls import ACCESS, STRONG, Api
-from tests.integration.nodes import Node
+from tests.integration.nodes import Node, wait_for_client
 from tests.integration.tour import DOCS, Tour, steps
 from tests.support.deadline import eventually
 from token_service.client import InvalidTokenError, ServiceIssuer, TokenKind, TokenValidator, ValidatorConfig
@@ -39,6 +39,7 @@ def gateway(node: Node) -> dict[str, Any]:
             output = tour.run(step).strip()
             assert output == (step.shown or "").strip(), f"{step.code}\nprints now:\n{output}"
         registration: dict[str, Any] = json.loads(tour._type("cat gateway.json"))
+    wait_for_client(node, "gateway", registration["client_secret"])
     return registration
 
 

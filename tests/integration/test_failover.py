@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,11 +16,11 @@ import pytest
 from tests.faults.proxy import Proxy
 from tests.integration.calls import STRONG, Api, refused
 from tests.integration.nodes import Node, key_encryption_key
+from tests.integration.test_event_streams import EventReader, start_of
 from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
+from tests.support.preloaded import token_service
 from tests.support.standby import StandbyServer
-
-NOT_READY = 503
 
 
 class Site:
@@ -49,7 +48,7 @@ class Site:
     def command(self, *arguments: str) -> str:
         """Run a command of the service and return its output."""
         done = subprocess.run(
-            [sys.executable, "-m", "token_service", *arguments],
+            [*token_service(), *arguments],
             env={**self.env, "TOKEN_SERVICE_DATA_DIR": str(self.node.data_dir)},
             capture_output=True,
             text=True,
@@ -144,6 +143,52 @@ async def test_promoting_a_synchronous_standby_loses_no_session_or_revocation(si
         after = (await api.revoke(subject="bob")).cursor
         assert after.partition(":")[0] != before.partition(":")[0]
         assert not (await api.validate(again.access_token, consistency=STRONG)).active
+
+
+async def test_promoting_a_synchronous_standby_loses_no_event(site: Site) -> None:
+    """A reader resumes with its cursor, and no number is given to two events."""
+    async with Api(site.node.grpc_address) as api:
+        reader = EventReader([api], await start_of(api))
+        await asyncio.to_thread(site.standby.make_synchronous)
+        acknowledged = [(await api.revoke(subject=f"user-{n}")).cursor for n in range(20)]
+        await asyncio.to_thread(site.primary.kill)
+        await asyncio.to_thread(site.standby.promote)
+        site.lead_to(site.standby)
+        await eventually(lambda: readiness(site.node)["ready"])
+        acknowledged += [(await api.revoke(subject=f"other-{n}")).cursor for n in range(20)]
+        await eventually(lambda: set(acknowledged) <= reader.revocations)
+        await reader.stop()
+        first_seen = {event.id: event.revocation.revocation_cursor for event in reversed(reader.events)}
+        assert sorted(first_seen.values()) == sorted(acknowledged)
+        # Another reader gets the same events, with numbers that have jumped.
+        again = EventReader([api], await start_of(api, from_earliest=True))
+        await eventually(lambda: set(acknowledged) <= again.revocations)
+        await again.stop()
+        assert int(again.cursor.partition(":")[2]) > 1_000_000_000_000_000
+
+
+async def test_events_that_a_promoted_standby_lacks_are_lost_and_readers_go_on(site: Site) -> None:
+    async with Api(site.node.grpc_address) as api:
+        reader = EventReader([api], await start_of(api))
+        kept = (await api.revoke(subject="kept")).cursor
+        await eventually(lambda: kept in reader.revocations)
+        await asyncio.to_thread(site.standby.catch_up)
+        await asyncio.to_thread(site.standby.stop_following)
+        lost = (await api.revoke(subject="lost")).cursor
+        await eventually(lambda: lost in reader.revocations)
+        await asyncio.to_thread(site.primary.kill)
+        await asyncio.to_thread(site.standby.promote)
+        site.lead_to(site.standby)
+        await eventually(lambda: not readiness(site.node)["ready"])
+        await asyncio.to_thread(site.command, "log", "renew", "--yes")
+        await eventually(lambda: readiness(site.node)["ready"])
+        after = [(await api.revoke(subject=f"after-{n}")).cursor for n in range(3)]
+        await eventually(lambda: set(after) <= reader.revocations)
+        await reader.stop()
+        again = EventReader([api], await start_of(api, from_earliest=True))
+        await eventually(lambda: {kept, *after} <= again.revocations)
+        await again.stop()
+        assert lost not in again.revocations
 
 
 async def test_a_standby_that_lacks_a_revocation_is_refused_until_the_log_is_renewed(site: Site) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 ISSUER = "https://tokens.example.org"
 
 
-@pytest.fixture(scope="module", params=["RS256", "ES256", "EdDSA"])
+@pytest.fixture(scope="module", params=["RS256", "PS256", "ES256", "EdDSA"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     env = {"TOKEN_SERVICE_SIGNING_ALGORITHM": request.param, "TOKEN_SERVICE_ISSUER": ISSUER}
     with Node(env=env) as node:
@@ -99,7 +99,7 @@ async def test_an_access_token_has_the_claims_of_rfc_9068(api: Api, keys: KeySet
         "tenant": "acme",
         "limits": {"rate": 10, "share": 0.5, "names": ["a", None, True]},
     }
-    answer = await api.validate(issued.access_token)
+    answer = await api.validate(issued.access_token, caller_checks_binding=True)
     assert json.loads(json.dumps(dict(answer.claims.custom_claims)["tenant"])) == "acme"
     assert answer.claims.confirmation.jkt == "a" * 43
     assert answer.claims.auth_context.auth_time == auth_time

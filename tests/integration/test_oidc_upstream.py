@@ -17,6 +17,7 @@ import pytest
 from tests.integration.calls import TIMEOUT
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually, eventually_sync
+from tests.support.files import rewrite
 from tests.support.oidc_provider import CLIENT_SECRET, OidcProvider
 from token_service.client import InvalidTokenError, ServiceIssuer, TokenValidator, ValidatorConfig
 from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
@@ -61,7 +62,7 @@ class Site:
 
     def log_in(self) -> dict[str, Any]:
         """Return the tokens of a whole login."""
-        with httpx.Client(base_url=self.node.http_url, trust_env=False) as browser:
+        with httpx.Client(base_url=self.node.http_url, trust_env=False, timeout=TIMEOUT) as browser:
             begun = self.begin(browser)
             back = self.provider.log_in(begun.headers["location"])
             assert back.startswith(f"{ISSUER}/callback/corporate?")
@@ -86,6 +87,7 @@ class Site:
         return httpx.post(
             f"{self.node.http_url}/backchannel-logout/corporate",
             data={"logout_token": self.provider.logout_token(**claims)},
+            timeout=TIMEOUT,
         )
 
     def refresh(self, tokens: dict[str, Any]) -> httpx.Response:
@@ -96,6 +98,7 @@ class Site:
                 "client_id": "app",
                 "refresh_token": tokens["refresh_token"],
             },
+            timeout=TIMEOUT,
         )
 
 
@@ -157,7 +160,7 @@ async def test_logout_at_the_provider_reaches_validators(site: Site) -> None:
 def test_provider_that_is_down_is_an_error_for_the_client(site: Site) -> None:
     path = "/token"
     site.provider.raw[path] = (503, b"")
-    with httpx.Client(base_url=site.node.http_url, trust_env=False) as browser:
+    with httpx.Client(base_url=site.node.http_url, trust_env=False, timeout=TIMEOUT) as browser:
         back = site.provider.log_in(site.begin(browser).headers["location"])
         answer = browser.get(back.removeprefix(ISSUER))
     assert dict(parse_qsl(urlsplit(answer.headers["location"]).query))["error"] == "temporarily_unavailable"
@@ -168,15 +171,15 @@ def test_provider_that_is_down_is_an_error_for_the_client(site: Site) -> None:
 
 def test_changed_settings_count_without_a_restart(site: Site) -> None:
     policy = site.policy.read_text()
-    site.policy.write_text(policy + 'scopes = ["openid", "email"]\n')
+    rewrite(site.policy, policy + 'scopes = ["openid", "email"]\n')
 
     def scope() -> str:
-        with httpx.Client(base_url=site.node.http_url, trust_env=False) as browser:
+        with httpx.Client(base_url=site.node.http_url, trust_env=False, timeout=TIMEOUT) as browser:
             return site.provider.asked(site.begin(browser).headers["location"])["scope"]
 
     eventually_sync(lambda: scope() == "openid email")
-    site.policy.write_text(policy.replace('kind = "oidc"', 'kind = "none"'))
+    rewrite(site.policy, policy.replace('kind = "oidc"', 'kind = "none"'))
     eventually_sync(lambda: "the policies in force stay unchanged" in site.node.log_text())
     assert scope() == "openid email"
-    site.policy.write_text(policy)
+    rewrite(site.policy, policy)
     eventually_sync(lambda: scope() == "openid")

@@ -12,7 +12,7 @@ _CURSOR = re.compile(r"(?<=cursor=)[\w-]{16}(?=:)")
 
 def test_commands_print_what_the_page_shows() -> None:
     page_steps = steps((DOCS / "operations.md").read_text(), "operations")
-    assert len(page_steps) == 4
+    assert len(page_steps) == 6
     with tour_server() as node, Tour(node) as tour:
         for step in page_steps:
             if "server.log" in step.code:

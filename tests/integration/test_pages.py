@@ -9,6 +9,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -18,40 +19,71 @@ from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
 from token_service.core.policies.rates import OF_CALLERS, parse_caller_rates, parse_class_rates
 from token_service.core.policies.rights import Permission
+from token_service.core.risk.rules import parse_risk_rules
+from token_service.core.risk.signals import SIGNALS
 
 CONTRACT = ROOT / "protos" / "README.md"
-PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])
+VECTORS = ROOT / "tests" / "vectors" / "validation" / "README.md"
+EXAMPLES = [
+    *(ROOT / "examples" / name / "README.md" for name in ("go", "node")),
+    *(ROOT / "deploy").rglob("*.md"),
+]
+PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, VECTORS, *EXAMPLES, *DOCS.rglob("*.md")])
 RUN_BY = {
     "README.md": "tests/integration/test_tour.py",
     "docs/tour.md": "tests/integration/test_tour.py",
     "docs/browser-sessions.md": "tests/integration/bff/test_browser_sessions_page.py",
+    "docs/pinning.md": "tests/integration/client/test_pinning_page.py",
+    "docs/token-sources.md": "tests/integration/client/test_token_sources_page.py",
     "docs/client.md": "tests/integration/client/test_client_page.py",
+    "docs/frameworks.md": "tests/integration/client/test_frameworks_page.py",
+    "docs/personal-data.md": "tests/unit/cli/test_personal_data.py",
+    "docs/risk.md": "tests/integration/test_risk_page.py",
+    "docs/gateways.md": "tests/unit/gateway/test_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
+    "docs/fapi.md": "tests/integration/test_clients_page.py",
     "docs/oauth.md": "tests/integration/test_oauth_page.py",
     "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
+    "docs/events.md": "tests/integration/test_events_page.py",
     "docs/audit.md": "tests/integration/test_audit_page.py",
+    "docs/reports.md": "tests/integration/test_reports_page.py",
+    "docs/subjects.md": "tests/integration/test_subjects.py",
+    "docs/automatic-revocation.md": "tests/integration/test_automatic_revocation.py",
+    "docs/console.md": "tests/integration/test_console_page.py",
+    "docs/cli.md": "tests/integration/test_cli_page.py",
     "docs/production.md": "tests/integration/test_production_page.py",
+    "docs/deployment.md": "tests/e2e/test_deploy_pods.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/login.md": "tests/integration/test_login_page.py",
     "docs/logout.md": "tests/integration/test_logout.py",
+    "docs/security-events.md": "tests/integration/test_security_events_page.py",
     "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/device-flow.md": "tests/integration/test_device_flow.py",
+    "docs/testing.md": "tests/unit/testing/test_pytest_plugin.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
+    "docs/other-languages.md": "tests/e2e/test_node_example.py",
     "docs/policies.md": "tests/integration/test_pages.py",
+    "examples/node/README.md": "tests/e2e/test_node_example.py",
     "protos/README.md": "tests/integration/test_pages.py",
+    "deploy/gateways/caddy/README.md": "tests/e2e/test_caddy_gateway.py",
+    "deploy/gateways/envoy/README.md": "tests/e2e/test_envoy_gateway.py",
+    "deploy/gateways/nginx/README.md": "tests/e2e/test_nginx_gateway.py",
 }
 """The test that runs the blocks of a page. A page with commands or code needs a line here."""
 SECTIONS = {
     "README.md": "readme",
     "docs/tour.md": "tour",
+    "docs/cli.md": "cli",
     "docs/client.md": "client",
     "docs/debugging.md": "debugging",
+    "docs/deployment.md": "deployment",
+    "docs/events.md": "events",
     "docs/oauth.md": "oauth",
     "docs/operations.md": "operations",
     "docs/production.md": "production",
@@ -128,6 +160,7 @@ def test_the_table_of_policies_matches_the_code() -> None:
         "refresh_token_ttl",
         "idle_timeout",
         "grace_period",
+        "refresh_race_window",
         "personal_access_token_ttl",
     }
     for row in rows[1:]:
@@ -155,13 +188,31 @@ def test_the_table_of_rates_matches_the_code() -> None:
     assert f"allowed: {', '.join(of_classes)}" in str(caught.value)
 
 
+def test_the_table_of_rules_about_risk_matches_the_code() -> None:
+    text = (DOCS / "policies.md").read_text()
+    start, end = section(text, "risk")
+    rows = [
+        [cell.strip() for cell in line.split("|")][1:-1]
+        for line in text[start:end].strip().splitlines()
+        if line.startswith("| `")
+    ]
+    assert [row[0].strip("`") for row in rows] == [signal.name for signal in SIGNALS]
+    for (_, weight, settings, what), signal in zip(rows, SIGNALS, strict=True):
+        names = [each.name for each in fields(cast("Any", signal)) if each.name != "weight"]
+        document = tomllib.loads("\n".join(re.findall(r"`(.+?)`", settings)))
+        assert list(document) == names
+        rules = parse_risk_rules({"risk": {"rules": {signal.name: {"weight": int(weight), **document}}}})
+        assert rules.signals == (signal(),)
+        assert what == (signal.__doc__ or "").partition("\n")[0]
+
+
 def test_the_policy_files_shown_are_accepted() -> None:
     shown = _blocks((DOCS / "policies.md").read_text(), "toml")
     assert shown
     for block in shown:
         document = tomllib.loads(block)
-        parse_policy_book(document)
         parse_callers(document)
+        parse_risk_rules(document, parse_policy_book(document).policies)
     assert all(permission in (DOCS / "policies.md").read_text() for permission in Permission)
 
 

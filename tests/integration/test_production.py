@@ -8,7 +8,6 @@ import json
 import os
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,11 @@ from cryptography import x509
 
 from tests.integration.calls import Api, Failure, Follower, refused
 from tests.integration.nodes import Node, key_encryption_key
+from tests.releases.sql import dump_postgres
 from tests.support.certificates import Authority, Certificate, subject_alt_names
 from tests.support.deadline import eventually
+from tests.support.files import rewrite
+from tests.support.preloaded import token_service as program
 from tests.support.processes import http_status
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
@@ -106,7 +108,7 @@ def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: st
 
     def token_service(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "token_service", command],
+            [*program(), command],
             capture_output=True, text=True, timeout=60, check=False, cwd=directory,
             env={**inherited, **env, **addresses},
         )  # fmt: skip
@@ -243,7 +245,7 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
     async with production.api(caller(production, newcomer)) as api:
         assert (await refused(api.issue())).code.name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
         addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\nunbounded = true\n'
-        (production.directory / "policy.toml").write_text(POLICY + addition)
+        rewrite(production.directory / "policy.toml", POLICY + addition)
 
         async def permitted() -> bool:
             try:
@@ -253,7 +255,7 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
                 return False
 
         await eventually(permitted)
-        (production.directory / "policy.toml").write_text(POLICY)
+        rewrite(production.directory / "policy.toml", POLICY)
         await eventually(lambda: _denied(api))
 
 
@@ -276,11 +278,11 @@ async def test_open_streams_end_when_the_permission_is_withdrawn(production: Pro
             assert changed != POLICY
             async with Follower(gateway, subscriber_id="v-1") as follower:
                 await eventually(partial(_is_caught_up, follower))
-                policy.write_text(changed)
+                rewrite(policy, changed)
                 assert_denied(await follower.ended(), "subscribe")
                 revoked = await login.revoke(subject="zoe")
                 await unaffected.caught_up_to(revoked.cursor)
-            policy.write_text(POLICY)
+            rewrite(policy, POLICY)
 
             async def permitted_again() -> bool:
                 try:
@@ -363,3 +365,27 @@ async def test_certificates_of_an_intermediate_authority_count_within_its_constr
         async with production.api(forged) as api:
             failure = await refused(api.confirm("v-1", ""))
             assert failure.code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}
+
+
+async def test_new_database_holds_no_subject_address_or_agent(
+    production: Production, shared_postgres_url: str
+) -> None:
+    personal = ("alice-at-rest", "198.51.100.77", "agent-at-rest", "device-at-rest", "comment-at-rest")
+    context = {"ip_address": "198.51.100.77", "user_agent": "agent-at-rest"}
+    async with (
+        production.api(caller(production, LOGIN)) as login,
+        production.api(caller(production, OPERATOR)) as operator,
+    ):
+        issued = await login.issue(
+            subject="alice-at-rest", device_id="device-at-rest", client_context=context
+        )
+        await login.refresh(issued.refresh_token, device_id="device-at-rest", client_context=context)
+        await login.revoke(subject="alice-at-rest", comment="comment-at-rest")
+        request = session_service_pb2.ListSessionsRequest(subject="alice-at-rest")
+        (session,) = (await operator.sessions.ListSessions(request, timeout=60)).sessions
+        assert (session.subject, session.device_id) == ("alice-at-rest", "device-at-rest")
+        assert session.created_from.ip_address == "198.51.100.77"
+    dumped = await asyncio.to_thread(dump_postgres, shared_postgres_url)
+    assert issued.session_id in dumped
+    found = [text for text in personal if text in dumped or text.encode().hex() in dumped]
+    assert found == []

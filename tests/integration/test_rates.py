@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -71,6 +73,17 @@ async def admitted(api: Api, subject: str, calls: int) -> int:
     return count
 
 
+def redis_in_use(node: Node) -> dict[tuple[str, str], float]:
+    """Return the values of the metric by use and server."""
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=60) as answer:
+        page = answer.read().decode()
+    found = {}
+    for labels, value in re.findall(r"^token_service_redis_in_use\{(.*)\} (\S+)$", page, re.MULTILINE):
+        named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        found[named["token_service_redis_use"], named["server_address"]] = float(value)
+    return found
+
+
 async def test_nodes_share_rates_through_redis_and_memory_takes_over(
     redis_server_of_this_test: RedisServer, pair: list[Node], apis: list[Api]
 ) -> None:
@@ -95,13 +108,19 @@ async def test_nodes_share_rates_through_redis_and_memory_takes_over(
         assert all(key.startswith(f"token_service:{{{epoch}}}:rate/") for key in keys)
         assert all([0 < await redis.ttl(key) <= 3600 for key in keys])
 
+    used = {("rates", f"127.0.0.1:{server.port}"): 1.0, ("revocations", f"127.0.0.1:{server.port}"): 1.0}
+    await eventually(lambda: redis_in_use(pair[0]) == used)
+
     server.kill()
     for api in apis:
         assert await admitted(api, "carol", 3 * LIMIT) == LIMIT, "neither fails nor is unlimited"
     assert await admitted(one, subject, 2 * LIMIT) == LIMIT - 5, "it knows its own share"
 
+    await eventually(lambda: redis_in_use(pair[0]) == dict.fromkeys(used, 0.0))
+
     server.start()
     await eventually(shared)
+    await eventually(lambda: redis_in_use(pair[0]) == used)
     for node in pair:
         log = node.log_text()
         assert "each process counts the rates of calls by itself until Redis answers" in log

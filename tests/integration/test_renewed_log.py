@@ -280,7 +280,7 @@ async def test_a_postgresql_restored_from_files_is_noticed_and_renewed(
             ahead = await b.issue()
             assert unverified(ahead.access_token)["rev"] == 3
             following = await stack.enter_async_context(validator(pair[1], tmp_path / "following"))
-            assert await following.wait_ready(20)
+            assert await following.wait_ready(60)
             assert await why(following, ahead.access_token) is None
             await asyncio.to_thread(private_postgres.put_back)
             await eventually(lambda: all(WENT_BACK in node.log_text() for node in pair))

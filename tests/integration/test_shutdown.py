@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -83,3 +84,12 @@ async def _sessions_of(api: Api, subject: str) -> int:
 
 async def _waits_for(api: Api, count: int) -> bool:
     return (await api.revoke(subject="counted", wait=0.2)).subscribers_connected == count
+
+
+async def test_reload_in_the_last_moments_of_a_stop_does_not_make_it_a_failure() -> None:
+    with Node() as node:
+        node.send_signal(signal.SIGTERM)
+        while node.running:
+            with suppress(ProcessLookupError):
+                node.send_signal(signal.SIGHUP)
+        assert node.exit_code == 0

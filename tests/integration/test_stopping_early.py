@@ -173,9 +173,10 @@ async def test_a_second_signal_ends_a_stopping_node_immediately() -> None:
 
         await eventually(is_followed)
         call = asyncio.create_task(api.revoke(subject="waited-for", wait=60))
-        await is_followed()  # answered only after the node took the previous call
+        # The node writes the line before it waits for the subscriber.
+        await eventually(lambda: "waited-for" in node.log_text())
         node.send_signal(signal.SIGTERM)
-        await eventually(lambda: "serve stopping" in node.log_text(), timeout=20)
+        await eventually(lambda: "serve stopping" in node.log_text())
         node.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(node.wait) == 1
         assert "received a second signal: ending at once" in node.log_text()

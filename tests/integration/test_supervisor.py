@@ -8,14 +8,13 @@ import socket
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.deadline import eventually_sync
-from tests.support.managed import ManagedProcess
+from tests.support.managed import ManagedProcess, is_alive
 
 PROGRAM = textwrap.dedent("""
     import os, pathlib, signal, socket, sys, time
@@ -127,7 +126,7 @@ def supervised(mode: Path, **settings: str) -> Iterator[Supervised]:
 
 
 def gone(pids: set[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    return not any(is_alive(pid) for pid in pids)
 
 
 def test_all_workers_answer_on_one_port_and_stop_on_sigterm(mode: Path) -> None:
@@ -239,3 +238,30 @@ def test_a_port_in_use_is_refused(mode: Path) -> None:
             assert service.ended() == 1
             assert "TOKEN_SERVICE_HTTP_ADDRESS: can't listen on" in service.log
             assert service.process.children() == []
+
+
+def test_sighup_reaches_the_workers_and_ends_neither_them_nor_the_supervisor(mode: Path) -> None:
+    with supervised(mode) as service:
+        pids = service.answering(3)
+        service.process.send_signal(signal.SIGHUP)
+        eventually_sync(lambda: "SIGHUP: the workers load their settings again" in service.log)
+        # The stand-in has no handler yet: the signal waits.
+        eventually_sync(lambda: all(_waits_for(pid, signal.SIGHUP) for pid in pids))
+        assert service.answering(3) == pids
+
+
+def test_sighup_during_the_stop_does_not_end_the_supervisor(mode: Path) -> None:
+    with supervised(mode) as service:
+        service.answering(3)
+        service.process.send_signal(signal.SIGTERM)
+        while service.process.running:
+            with suppress(ProcessLookupError):
+                service.process.send_signal(signal.SIGHUP)
+        assert service.ended() == 0
+
+
+def _waits_for(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a signal waits for a process that blocks it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    waiting = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(waiting.split()[1], 16) & 1 << (number - 1))

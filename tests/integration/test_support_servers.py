@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -16,15 +19,15 @@ import pytest
 import redis.asyncio
 
 from tests.support.deadline import DeadlineExceededError, eventually, eventually_sync
+from tests.support.managed import ManagedProcess, is_alive
 from tests.support.ports import free_port, release_port
 from tests.support.postgres import PostgresBinaries, PostgresServer, database_name, driver_url
+from tests.support.preloaded import path_of_commands, token_service
 from tests.support.processes import ServiceProcess
 from tests.support.redis import RedisServer, find_redis
 from tests.support.standby import StandbyServer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.postgres import PostgresDatabases
 
 # Stands in for the service: serves /readyz on its given address and exits with 0 on SIGTERM.
@@ -86,6 +89,21 @@ async def test_postgres_keeps_what_it_acknowledged_over_kill_stop_and_restart(
         assert await fetchval(url, "SELECT count(*) FROM t") == number
     private_postgres.restart()
     assert await fetchval(url, "SELECT count(*) FROM t") == 2
+
+
+def test_a_killed_postgres_leaves_no_shared_memory() -> None:
+    def segments() -> set[str]:
+        lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        return {line.split()[1] for line in lines}
+
+    with PostgresServer(fsync=False) as server:
+        assert server._directory is not None
+        identifier = (server._directory / "data" / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        assert identifier in segments()
+        server.kill()
+        assert identifier not in segments()
+        server.start()
+    assert identifier not in segments()
 
 
 async def test_paused_postgres_is_silent_until_resumed(private_postgres: PostgresServer) -> None:
@@ -181,10 +199,15 @@ def test_a_service_that_does_not_start_shows_its_log() -> None:
         pass
     deaf = ServiceProcess(
         command=(sys.executable, "-c", "print('deaf', flush=True); import time; time.sleep(60)"),
-        ready_timeout=1,
+        ready_timeout=0.1,
     )
-    with pytest.raises(RuntimeError, match="deaf"), deaf:
-        pass
+    try:
+        deaf.start(wait=False)
+        eventually_sync(lambda: "deaf" in deaf.log_text())
+        with pytest.raises(RuntimeError, match=r"not ready within 0.1 s:\ndeaf"):
+            deaf.wait_ready()
+    finally:
+        deaf.close()
 
 
 def test_no_process_survives_a_killed_test_run(tmp_path: Path) -> None:
@@ -211,13 +234,6 @@ def test_no_process_survives_a_killed_test_run(tmp_path: Path) -> None:
         assert len(pids) == 2
         process.kill()
     eventually_sync(lambda: not any(is_alive(pid) for pid in pids))
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_free_ports_are_distinct() -> None:
@@ -270,3 +286,53 @@ def test_standby_follows_and_is_promoted() -> None:
         standby.promote()
         asyncio.run(execute(theirs, "INSERT INTO t VALUES (4)"))
         assert asyncio.run(fetchval(theirs, "SELECT sum(n)::int FROM t")) == 1 + 2 + 4
+
+
+async def test_a_preloaded_command_has_the_streams_directory_and_exit_code_of_its_caller(
+    tmp_path: Path,
+) -> None:
+    command = (
+        "cd sub; token-service config --format markdown | head -n 1; token-service nonsense; echo $? $(pwd)"
+    )
+    (tmp_path / "sub").mkdir()
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path_of_commands()},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0].startswith("|")
+    assert done.stdout.splitlines()[-1] == f"2 {tmp_path}/sub"
+    assert "No such command 'nonsense'" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_preloaded_command_ends_with_its_caller(tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "log"
+    settings = {
+        "GRPC_ADDRESS": "127.0.0.1:0",
+        "HTTP_ADDRESS": "127.0.0.1:0",
+        "DATA_DIR": str(tmp_path / "data"),
+    }
+    process = ManagedProcess(
+        [*token_service(), "serve"],
+        log=log,
+        env={**os.environ, **{f"TOKEN_SERVICE_{name}": value for name, value in settings.items()}},
+    )
+    try:
+        await eventually(lambda: "is ready" in process.log_text())
+        process.send_signal(number)
+        assert await asyncio.to_thread(process.wait, 100) == (0 if number == signal.SIGTERM else -number)
+        port = int(re.findall(r"gRPC on 127\.0\.0\.1:(\d+)", process.log_text())[0])
+        await eventually(lambda: not listens(port))
+    finally:
+        process.kill()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.integration.calls import TIMEOUT
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually_sync
+from tests.support.files import rewrite
 from token_service.core.clients.client import JWT_BEARER, REFRESH_TOKEN
 from token_service.tokens.jwk import public_jwk
 from token_service.v1 import client_service_pb2 as pb, client_service_pb2_grpc
@@ -77,6 +78,7 @@ class Site:
             f"{self.url}/token",
             data={"grant_type": JWT_BEARER, "assertion": assertion, **parameters},
             auth=(client_id, self.secrets[client_id]),
+            timeout=TIMEOUT,
         )
 
     def refresh(self, refresh_token: str) -> httpx.Response:
@@ -84,6 +86,7 @@ class Site:
             f"{self.url}/token",
             data={"grant_type": REFRESH_TOKEN, "refresh_token": refresh_token},
             auth=("app", self.secrets["app"]),
+            timeout=TIMEOUT,
         )
 
     def end(
@@ -95,10 +98,12 @@ class Site:
             json={"sub_id": sub_id},
             headers=headers,
             auth=None if headers else (auth, self.secrets[auth]),
+            timeout=TIMEOUT,
         )
 
     def discovery(self) -> dict[str, Any]:
-        document: dict[str, Any] = httpx.get(f"{self.url}/.well-known/openid-configuration").json()
+        answer = httpx.get(f"{self.url}/.well-known/openid-configuration", timeout=TIMEOUT)
+        document: dict[str, Any] = answer.json()
         return document
 
 
@@ -219,7 +224,7 @@ def test_only_callers_with_the_right_revoke_globally(site: Site) -> None:
     url = f"{site.url}/global-token-revocation"
     assert site.end(alice, auth="app").status_code == 403
     for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}):
-        answer = httpx.post(url, json={"sub_id": alice}, headers=headers)
+        answer = httpx.post(url, json={"sub_id": alice}, headers=headers, timeout=TIMEOUT)
         assert answer.status_code == 401
         assert "www-authenticate" in answer.headers
     operator = ("operator", site.secrets["operator"])
@@ -230,7 +235,9 @@ def test_only_callers_with_the_right_revoke_globally(site: Site) -> None:
         (b'{"sub_id": {"format": "opaque", "id": "a"}}', "application/x-www-form-urlencoded"),
         (b" " * 20_000, "application/json"),
     ):
-        answer = httpx.post(url, content=body, headers={"Content-Type": content_type}, auth=operator)
+        answer = httpx.post(
+            url, content=body, headers={"Content-Type": content_type}, auth=operator, timeout=TIMEOUT
+        )
         assert answer.status_code == 400, body[:80]
 
 
@@ -267,15 +274,15 @@ def test_replaced_keys_and_changed_issuers_count(site: Site) -> None:
     assert document["authorization_grant_profiles_supported"] == [
         "urn:ietf:params:oauth:grant-profile:id-jag"
     ]
-    site.keys.write_text(key_set(NEXT_KEY))
+    rewrite(site.keys, key_set(NEXT_KEY))
     eventually_sync(lambda: site.token(site.id_token(key=NEXT_KEY, sub="carol")).status_code == 200)
     assert site.token(site.id_token(sub="carol")).json()["error"] == "invalid_grant"
     policy = site.policy.read_text()
-    site.policy.write_text("")
+    rewrite(site.policy, "")
     eventually_sync(lambda: JWT_BEARER not in site.discovery()["grant_types_supported"])
     assert "authorization_grant_profiles_supported" not in site.discovery()
     answer = site.token(site.id_token(key=NEXT_KEY))
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
-    site.keys.write_text(key_set(KEY))
-    site.policy.write_text(policy)
+    rewrite(site.keys, key_set(KEY))
+    rewrite(site.policy, policy)
     eventually_sync(lambda: site.token(site.id_token(sub="carol")).status_code == 200)

@@ -45,7 +45,7 @@ def test_table_lists_every_setting() -> None:
 
 
 def test_numbers_and_names_of_the_page_match_the_code() -> None:
-    assert set(ASSERTION_ALGORITHMS) - {"Ed25519"} == {"RS256", "ES256", "EdDSA"}
+    assert set(ASSERTION_ALGORITHMS) - {"Ed25519"} == {"RS256", "PS256", "ES256", "EdDSA"}
     for said in (
         f"at most {MAX_IDENTITY_BYTES} bytes of JSON",
         f"at most {CODE_TTL:g} seconds",

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.deadline import eventually_sync
+from tests.support.preloaded import path_of_commands
 from tests.support.processes import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
@@ -153,9 +154,7 @@ class Tour:
             env={
                 **os.environ,
                 "TOKEN_SERVICE_VENV": sys.prefix,
-                "PATH": os.pathsep.join(
-                    [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-                ),
+                "PATH": path_of_commands(),
             },
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

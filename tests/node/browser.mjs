@@ -16,11 +16,14 @@ const pages = new Map()
 async function opened({ page: number, options }) {
   if (!pages.has(number)) {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options })
+    context.setDefaultTimeout(60_000) // a machine may be busy
     const page = await context.newPage()
     const messages = []
     page.on('console', (message) => messages.push(`${message.type()}: ${message.text()}`))
     page.on('pageerror', (error) => messages.push(`pageerror: ${error.message}`))
-    pages.set(number, { context, page, messages })
+    const requests = []
+    page.on('request', (request) => requests.push(request.url()))
+    pages.set(number, { context, page, messages, requests })
   }
   return pages.get(number)
 }
@@ -50,11 +53,20 @@ const calls = {
       const name = labels?.[0]?.textContent ?? textContent
       return { tag: tagName.toLowerCase(), name: name.trim(), outline: `${outlineStyle} ${outlineWidth}` }
     }),
+  // The number of elements that match a CSS selector.
+  count: ({ page }, { selector }) => page.locator(selector).count(),
   screenshot: ({ page }, { path }) => page.screenshot({ path, fullPage: true }),
   // The pixels by which the page is wider than the window.
   overflow: ({ page }) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth),
   cookies: ({ context }) => context.cookies(),
   console: ({ messages }) => messages.splice(0),
+  requests: ({ requests }) => requests.splice(0),
+  // A browser without a window shows all of its tabs, so the document is told that it is hidden.
+  hide: ({ page }, { hidden }) =>
+    page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, value })
+      dispatchEvent(new Event('visibilitychange'))
+    }, hidden),
   // The debugger evaluates axe-core, which the policy of the page would refuse.
   async axe({ page }) {
     await page.evaluate(axe)

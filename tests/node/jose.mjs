@@ -8,7 +8,7 @@ for (const key of keys) await importJWK(key)
 const set = createRemoteJWKSet(new URL(jwks_uri))
 const verified = []
 for (const token of tokens) {
-  const { payload, protectedHeader } = await jwtVerify(token, set, { issuer, algorithms: ['RS256', 'ES256', 'EdDSA'] })
+  const { payload, protectedHeader } = await jwtVerify(token, set, { issuer, algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'] })
   const refused = await jwtVerify(token.slice(0, -8) + 'AAAAAAAA', set).then(
     () => false,
     () => true,

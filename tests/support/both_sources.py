@@ -42,7 +42,7 @@ class AnySource:
     `passed`: seconds added to the clock that does not jump. `wall`: seconds by which the wall clock is wrong.
     """
 
-    def __init__(self, kind: str, service: FakeTokenService, store: Store, **options: Any) -> None:
+    def __init__(self, kind: str, service: FakeTokenService, store: Any, **options: Any) -> None:
         self.store = store
         self.passed = 0.0
         self.wall = 0.0

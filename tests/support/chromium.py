@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.support import debian, node as nodejs, reaper
+from tests.support.lines import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,12 +109,12 @@ class Chromium:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._answer(f"Chromium was asked for {call['call']!r}")
 
-    def _answer(self) -> Any:
+    def _answer(self, what: str) -> Any:
         assert self._process is not None
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = read_answer(self._process.stdout, what)
         assert line, "Chromium did not start, or ended; its messages are in the output of the test"
         answer = json.loads(line)
         assert "error" not in answer, answer["error"]
@@ -132,7 +133,7 @@ class Chromium:
         )
         reaper.watch(self._process.pid)
         try:
-            self._answer()
+            self._answer("the start of Chromium")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -150,7 +151,7 @@ class Chromium:
                 self._process.wait(30)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                self._process.wait(30)
             self._process.stdout.close()
             reaper.forget(self._process.pid)
 
@@ -188,6 +189,11 @@ class Page:
         found: Mapping[str, str] = self._call("focused")
         return found
 
+    def count(self, selector: str) -> int:
+        """Return the number of elements that match a CSS selector."""
+        found: int = self._call("count", selector=selector)
+        return found
+
     def screenshot(self, name: str) -> None:
         """Write the whole page to the artifacts."""
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
@@ -202,6 +208,15 @@ class Page:
         """Return the messages of the console since the last call."""
         found: list[str] = self._call("console")
         return found
+
+    def requests(self) -> list[str]:
+        """Return the URLs of the requests since the last call."""
+        found: list[str] = self._call("requests")
+        return found
+
+    def hide(self, *, hidden: bool = True) -> None:
+        """Tell the document that its tab is hidden, or shown again."""
+        self._call("hide", hidden=hidden)
 
     def overflow(self) -> int:
         """Return the pixels by which the page is wider than the window."""

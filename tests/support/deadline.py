@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -21,9 +22,19 @@ class DeadlineExceededError(AssertionError):
     """The condition did not become true in time."""
 
 
-def _overdue(timeout: float, last: object, failure: AssertionError | None) -> DeadlineExceededError:
+def _overdue(
+    predicate: Callable[..., object], timeout: float, last: object, failure: AssertionError | None
+) -> DeadlineExceededError:
     what = f"last failure: {failure}" if failure is not None else f"last value: {last!r}"
-    return DeadlineExceededError(f"not true within {timeout} s; {what}")
+    return DeadlineExceededError(f"{_described(predicate)} was not true within {timeout} s; {what}")
+
+
+def _described(predicate: Callable[..., object]) -> str:
+    """Return the name and the place of a predicate."""
+    function = predicate.func if isinstance(predicate, partial) else predicate
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
 
 
 @overload
@@ -62,7 +73,7 @@ async def eventually(
         if failure is None and value:
             return value
         await asyncio.sleep(interval)
-    raise _overdue(timeout, value, failure) from failure
+    raise _overdue(predicate, timeout, value, failure) from failure
 
 
 def eventually_sync(predicate: Callable[[], T | None], *, timeout: float = 120, interval: float = 0.02) -> T:
@@ -79,4 +90,4 @@ def eventually_sync(predicate: Callable[[], T | None], *, timeout: float = 120, 
         if failure is None and value:
             return value
         time.sleep(interval)
-    raise _overdue(timeout, value, failure) from failure
+    raise _overdue(predicate, timeout, value, failure) from failure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -10,6 +9,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from tests.support.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,9 +34,7 @@ def fetch(
     if shutil.which("apt-get") is None:
         return None, "apt-get is missing"
     directory = cache(name)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(directory / "lock", f"the Debian package {package}"):
         if (found := look()) is not None:
             return found, ""
         problem = _install(package) if os.geteuid() == 0 else ""

@@ -76,6 +76,10 @@ class FakeProvider:
         """All tokens and codes that may never reach a browser; codes do."""
         self.complaints: list[str] = []
         self.requests: Counter[str] = Counter()
+        self.origins: list[tuple[str | None, str | None, str | None]] = []
+        """`X-Forwarded-For`, `X-Forwarded-Proto` and `User-Agent` of each request to the token endpoint."""
+        self.demands_authentication = False
+        """Whether a refresh is refused until the user logs in again (RFC 9470)."""
         self.concurrent_refreshes = 0
         """The most refreshes of one login at the same time."""
         self.families: list[Family] = []
@@ -206,6 +210,8 @@ class FakeProvider:
 
     def _refresh(self, fields: dict[str, str]) -> _Reply:
         token = fields.get("refresh_token", "")
+        if self.demands_authentication:
+            return _json(400, {"error": "insufficient_user_authentication", "max_age": 300})
         with self._lock:
             families = [
                 each for each in self.families if token == each.refresh_token or token in each.superseded
@@ -340,6 +346,11 @@ def _handler(provider: FakeProvider) -> type[BaseHTTPRequestHandler]:
         ) -> None:
             path = urlsplit(self.path).path
             provider.requests[path] += 1
+            if path == "/token":
+                given = self.headers
+                provider.origins.append(
+                    (given["X-Forwarded-For"], given["X-Forwarded-Proto"], given["User-Agent"])
+                )
             try:
                 pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text))
                 names = [name for name, _ in pairs if name != "resource"]

@@ -29,8 +29,10 @@ from token_service.errors import (
     RefreshTokenReusedError,
     ServiceError,
     StoreUnavailableError,
+    UnreachableError,
 )
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.dpop import verify_proof
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.revocation_set import RevocationSet
 from token_service.tokens.verifier import IssuerRules, Verifier, check_audience, check_scopes, check_times
@@ -79,20 +81,22 @@ class FakeTokenService:
         """While not set, answers of ValidateToken are delayed after the token was judged."""
         self.remote_gate.set()
         self.lose_refreshes = 0
-        """Number of answers to RefreshToken that get lost after the rotation."""
+        """Number of answers to RefreshToken, after the rotation, or to IssueToken that get lost."""
         self.refuse_refreshes: ServiceError | None = None
         self.refresh_gate = threading.Event()
-        """While not set, RefreshToken does not answer."""
+        """While not set, RefreshToken and IssueToken do not answer."""
         self.refresh_gate.set()
         self.access_ttl = 900.0
         self.scripted: list[token_service_pb2.StreamRevocationsResponse] = []
         """Messages that the next stream sends first."""
         self.stream_requests: list[token_service_pb2.StreamRevocationsRequest] = []
         self.probes: list[token_service_pb2.ConfirmRevocationsRequest] = []
+        self.answered_probes: list[token_service_pb2.ConfirmRevocationsRequest] = []
         self.remote_calls: list[token_service_pb2.ValidateTokenRequest] = []
         """Calls of ValidateToken whose token has been judged."""
         self.key_set_calls = 0
         self.refresh_calls: list[token_service_pb2.RefreshTokenRequest] = []
+        self.issue_calls: list[token_service_pb2.IssueTokenRequest] = []
         self.generation = 0
         self._changed = threading.Condition()
         self._ending = 0
@@ -208,6 +212,24 @@ class FakeTokenService:
         response.active = True
         return response
 
+    def issue(self, request: token_service_pb2.IssueTokenRequest) -> token_service_pb2.IssueTokenResponse:
+        """Issue an access token. Raises `ServiceError`, as the switches say."""
+        self.issue_calls.append(request)
+        number = len(self.issue_calls)
+        self.refresh_gate.wait(60)
+        if self.refuse_refreshes is not None:
+            raise self.refuse_refreshes
+        if self.lose_refreshes > 0:
+            self.lose_refreshes -= 1
+            raise UnreachableError("the answer was lost")
+        now = time.time()
+        return token_service_pb2.IssueTokenResponse(
+            access_token=self.mint.token(now, exp=int(now + self.access_ttl), jti=f"issued-{number}"),
+            token_type="Bearer",
+            access_token_expire_time=timestamp(now + self.access_ttl),
+            scopes=request.scopes,
+        )
+
     def stream(
         self, request: token_service_pb2.StreamRevocationsRequest, context: grpc.ServicerContext
     ) -> Iterator[token_service_pb2.StreamRevocationsResponse]:
@@ -291,6 +313,7 @@ class _Tokens(TokenServiceServicer):
             _abort(context, StoreUnavailableError())
         answer = token_service_pb2.ConfirmRevocationsResponse(head_cursor=fake.head)
         time.sleep(fake.probe_delay)
+        fake.answered_probes.append(request)
         return answer
 
     def ValidateToken(self, request: Any, context: Any) -> Any:
@@ -301,6 +324,12 @@ class _Tokens(TokenServiceServicer):
             _abort(context, StoreUnavailableError())
         fake.remote_gate.wait(60)
         return answer
+
+    def IssueToken(self, request: Any, context: Any) -> Any:
+        try:
+            return self._fake.issue(request)
+        except ServiceError as error:
+            _abort(context, error)
 
     def RefreshToken(self, request: Any, context: Any) -> Any:
         fake = self._fake
@@ -318,9 +347,16 @@ class _Tokens(TokenServiceServicer):
             fake.lose_refreshes -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
         now = time.time()
+        bound: dict[str, Any] = {}
+        if request.HasField("binding"):
+            binding = request.binding
+            proof = verify_proof(
+                binding.dpop_proof, method=binding.http_method, uri=binding.http_uri, access_token=None
+            )
+            bound["cnf"] = {"jkt": proof.jkt}
         return token_service_pb2.RefreshTokenResponse(
-            access_token=fake.mint.token(now, exp=int(now + fake.access_ttl)),
-            token_type="Bearer",
+            access_token=fake.mint.token(now, exp=int(now + fake.access_ttl), **bound),
+            token_type="DPoP" if bound else "Bearer",
             access_token_expire_time=timestamp(now + fake.access_ttl),
             refresh_token=f"refresh-{fake.generation}",
             refresh_token_expire_time=timestamp(now + 86400),

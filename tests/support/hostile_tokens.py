@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.token_mint import Mint, b64, sign
+from tests.support.token_mint import ES256, Mint, PrivateKey, b64, sign
 
 _FILE = json.loads(
     (Path(__file__).parents[1] / "vectors" / "hostile_tokens.json").read_text(encoding="utf-8")
@@ -19,7 +18,8 @@ NOW: int = _FILE["now"]
 VECTORS: list[dict[str, Any]] = _FILE["vectors"]
 
 
-def token_of(vector: dict[str, Any], mint: Mint) -> str:
+def token_of(vector: dict[str, Any], mint: Mint, other_key: PrivateKey | None = None) -> str:
+    """Build the token. `other_key` signs the tokens of "other-key"; None: a key of this test run."""
     assert isinstance(mint.key, ec.EllipticCurvePrivateKey)
     header = {"alg": "ES256", "typ": "at+jwt", "kid": mint.jwk["kid"], **vector.get("header", {})}
     for name in vector.get("header_without", ()):
@@ -38,12 +38,12 @@ def token_of(vector: dict[str, Any], mint: Mint) -> str:
     good = sign(mint.key, signing_input)
     signature = {
         "key": good,
-        "other-key": sign(Mint("ES256", "other").key, signing_input),
+        "other-key": sign(other_key or Mint("ES256", "other").key, signing_input),
         "public-key-as-secret": sign(public, signing_input),
         "zeros": bytes(64),
         "short": b"\0",
         "long": good + b"\0",
-        "der": mint.key.sign(signing_input, ec.ECDSA(SHA256())),
+        "der": mint.key.sign(signing_input, ES256),
     }[vector.get("sign", "key")]
     form: str = vector.get("token", "{h}.{p}.{s}")
     return form.format(h=h, p=p, s=b64(signature))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import combinations_with_replacement
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -74,6 +75,11 @@ def orders(points: int, steps: int) -> Iterator[tuple[int, ...]]:
     return combinations_with_replacement(range(points), steps)
 
 
+@cache
+def _has_points(file: str) -> bool:
+    return any(place in file for place in _PLACES)
+
+
 def _run(
     call: Callable[[], Any],
     steps: Sequence[Callable[[], object]],
@@ -86,7 +92,7 @@ def _run(
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal count, stepping
-        if stepping or not any(place in frame.f_code.co_filename for place in _PLACES):
+        if stepping or not _has_points(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes = opcodes
         if event == event_of_a_point:
@@ -96,6 +102,8 @@ def _run(
                     due.pop(0)[1]()
                 finally:
                     stepping = False
+                if not due:
+                    sys.settrace(before)  # the rest of the call has no step, and tracing is slow
             count += 1
         return trace
 

@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from tests.support import reaper
 from tests.support.deadline import eventually_sync
+from tests.support.preloaded import PreloadedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 # Drops the privileges of root and becomes the program.
@@ -48,9 +49,10 @@ def as_user(
     ]
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists and has not ended: a zombie only waits for its parent."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -71,9 +73,21 @@ class ManagedProcess:
         cwd: Path | None = None,
         user: int | None = None,
         group: int | None = None,
+        preloaded: bool = False,
     ) -> None:
+        """Start the program. `preloaded`: `command` has arguments of `token-service`, started as a `PreloadedProcess`."""
         self.log = log
+        self._popen: subprocess.Popen[bytes] | PreloadedProcess
         with log.open("ab") as output:
+            if preloaded:
+                self._popen = PreloadedProcess(
+                    [str(each) for each in command],
+                    env=env or os.environ,
+                    cwd=cwd or Path.cwd(),
+                    output=output,
+                )
+                reaper.watch(self.pid)
+                return
             self._popen = subprocess.Popen(
                 as_user(command, user, group),
                 stdin=subprocess.DEVNULL,
@@ -141,7 +155,7 @@ class ManagedProcess:
             self._popen.wait(30)
             # init reaps orphans and may take its time; a dead process holds no port and no file.
             eventually_sync(
-                lambda: not any(_is_alive(process) for process in tree), timeout=30, interval=0.005
+                lambda: not any(is_alive(process.pid) for process in tree), timeout=30, interval=0.005
             )
         self._kill_group()
         reaper.forget(self.pid)

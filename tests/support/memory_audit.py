@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from msgspec import structs
@@ -12,9 +13,10 @@ from token_service.clock import Clock
 from token_service.core.events.chain import PERSONAL, SALT_BYTES, AuditKeys, AuditRow, mac_of, row_of
 from token_service.core.events.checkpoint import Checkpoint, Place
 from token_service.core.events.event import Action, Actor, AuditEvent, Category, Target
-from token_service.core.events.store import AuditFilter, AuditPosition
+from token_service.core.events.store import AuditFilter, AuditPosition, ChainExtent, cursor_of
 from token_service.core.subscribers.samples import CursorSample
 from token_service.telemetry.fields import without_tokens
+from token_service.tokens.revocation import Cursor, Revocation
 from token_service.tokens.secret import Secret
 
 AUDIT_KEYS: Final = AuditKeys([Secret(b"a" * 32)])
@@ -28,11 +30,15 @@ class MemoryAuditStore:
     def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
         self.chain_id = "memory"
+        self.announces_routine = False
+        self.renewals = 0
+        """Renewals of the revocation log."""
         self.by_place: dict[tuple[str, int], AuditRow] = {}
         self.ends: dict[str, Place] = {}
         self.named: dict[str, int] = {}
         self.written: list[Checkpoint] = []
-        self.outbox: list[tuple[float, str]] = []
+        self.outbox: list[tuple[float, str, str, int]] = []
+        """The time, the type and the place of each event that is not in the event log yet."""
 
     def add(self, events: Sequence[AuditEvent]) -> None:
         """Write the rows of events as a part of another change."""
@@ -47,8 +53,12 @@ class MemoryAuditStore:
             assert mac is not None
             self.by_place[row.chain_id, row.position] = structs.replace(row, mac=mac)
             self.ends[self.chain_id] = Place(row.position, mac.hex())
-            if event.action.category is not Category.ROUTINE:
-                self.outbox.append((self._clock.now(), row.action))
+            if self.announces_routine or event.action.category is not Category.ROUTINE:
+                self.outbox.append((self._clock.now(), row.action, row.chain_id, row.position))
+
+    def announce_routine(self, announce: bool, /) -> None:  # noqa: FBT001 - as in the port
+        """See `AuditStore.announce_routine`."""
+        self.announces_routine = announce
 
     async def append(self, events: Sequence[AuditEvent]) -> None:
         """See `AuditStore.append`."""
@@ -77,9 +87,36 @@ class MemoryAuditStore:
         ]
         return sorted(rows, key=_place, reverse=True)[:limit]
 
+    async def of_entries(self, epoch: str, entries: Sequence[Revocation]) -> Mapping[int, AuditRow]:
+        """See `AuditStore.of_entries`."""
+        rows = {cursor_of(row): row for row in self.by_place.values()}
+        places = {entry.sequence: Cursor(epoch, entry.sequence) for entry in entries}
+        return {sequence: rows[cursor] for sequence, cursor in places.items() if cursor in rows}
+
     async def rows(self, chain_id: str, after: int, limit: int) -> Sequence[AuditRow]:
         """See `AuditStore.rows`."""
         return self._of(chain_id, after)[:limit]
+
+    async def extents(self, since: int, until: int) -> Sequence[ChainExtent]:
+        """See `AuditStore.extents`."""
+        found: dict[str, list[int]] = {}
+        for row in self.by_place.values():
+            if since <= row.time < until:
+                found.setdefault(row.chain_id, []).append(row.position)
+        return [
+            ChainExtent(chain_id, min(positions), max(positions), len(positions))
+            for chain_id, positions in sorted(found.items())
+        ]
+
+    async def histogram(
+        self, actions: Sequence[str], since: int, until: int, width: int
+    ) -> Mapping[tuple[str, int], int]:
+        """See `AuditStore.histogram`."""
+        return Counter(
+            (row.action, row.time // width)
+            for row in self.by_place.values()
+            if since <= row.time < until and row.action in actions
+        )
 
     async def chains(self) -> dict[str, Place]:
         """See `AuditStore.chains`."""
@@ -138,12 +175,6 @@ class MemoryAuditStore:
             )
             self.add([event])
         return len(places)
-
-    async def purge_outbox(self, before: float, limit: int) -> int:
-        """See `AuditStore.purge_outbox`."""
-        gone = [each for each in self.outbox if each[0] < before][:limit]
-        self.outbox = [each for each in self.outbox if each not in gone]
-        return len(gone)
 
     def _of(self, chain_id: str, after: int) -> Sequence[AuditRow]:
         return [

@@ -36,6 +36,7 @@ class MemoryMirror:
 
     def __init__(self, data: MemoryMirrorData) -> None:
         self._data = data
+        self.server = "memory"
 
     async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
         """Add entries and give them to the listeners."""

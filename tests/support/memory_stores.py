@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import bisect
 import secrets
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
@@ -17,18 +19,31 @@ from msgspec import structs
 
 from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
+from tests.support.memory_event_streams import MemoryEventStreamStore
+from tests.support.memory_events import MemoryEventLog
 from tests.support.memory_logouts import MemoryLogoutStore
+from tests.support.memory_policies import MemoryPolicyStore
+from tests.support.memory_selections import (
+    MemoryRevocationEntries,
+    MemorySessionSelections,
+    MemorySessionWalk,
+)
+from tests.support.memory_subjects import MemorySubjectStore
+from tests.support.memory_webhooks import MemoryWebhookStore
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
 from token_service.core.grants.device_requests import Decision, DeviceRequest
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
+from token_service.core.overrides.store import StoredOverrides
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import (
     RAISES,
     Amendment,
+    Judged,
+    Race,
     Raise,
     Retry,
     Rotation,
@@ -36,8 +51,9 @@ from token_service.core.sessions.store import (
     SessionPosition,
     Use,
 )
-from token_service.core.subscribers.node_store import NodeReport
+from token_service.core.subscribers.node_store import NodeReport, SubscriberList
 from token_service.errors import ClientDisabledError
+from token_service.tokens.claims import Confirmation
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
@@ -53,14 +69,22 @@ class MemoryStores:
         self.samples: Final = MemorySampleStore()
         state = State(clock, self.audit)
         self.sessions: Final = MemorySessionStore(state)
+        self.selections: Final = MemorySessionSelections(state)
         self.log: Final = MemoryRevocationLog(state)
+        self.entries: Final = MemoryRevocationEntries(state)
         self.keys: Final = MemoryKeyStore(state)
         self.clients: Final = MemoryClientStore(state)
+        self.policies: Final = MemoryPolicyStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
+        self.events: Final = MemoryEventLog(self.audit, clock)
+        self.event_streams: Final = MemoryEventStreamStore(self.audit, self.events)
+        self.webhooks: Final = MemoryWebhookStore(self.audit, self.events)
         self.nodes: Final = MemoryNodeStore(clock, state)
-        self.used_ids: Final = MemoryUsedIds(state.used_ids)
+        self.used_ids: Final = MemoryUsedIds(state.used_ids, state.audit.add)
         self.device_requests: Final = MemoryDeviceRequests()
         self.logouts: Final = MemoryLogoutStore(state.sessions.values)
+        self.walk: Final = MemorySessionWalk(state)
+        self.subjects: Final = MemorySubjectStore(state, self.device_requests, self.logouts)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,16 +103,22 @@ class State:
         self.audit = audit
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
         self.entries: list[Revocation] = []
+        self.comments: dict[int, str] = {}
+        """The comment of each entry, by its sequence."""
         self.floors: dict[tuple[RevocationTarget, str], Floor] = {}
         self.sessions: dict[UUID, Session] = {}
         self.origins: dict[UUID, tuple[Origin, Origin]] = {}
         """The origins of the creation and of the last use of each session."""
+        self.risk: dict[UUID, tuple[bytes, str]] = {}
+        """The tag and the origins of judged sessions."""
+        self.races: Counter[UUID] = Counter()
         self.requests: dict[tuple[str, bytes], UUID] = {}
         self.used_ids: dict[tuple[str, str], float] = {}
         """The expiry of each used identifier, by its scope and itself."""
         self.signing_keys: dict[str, StoredSigningKey] = {}
         self.mac_keys: dict[int, StoredMacKey] = {}
         self.clients: dict[str, Client] = {}
+        self.overrides = StoredOverrides()
 
     def floors_of(self, session: Session) -> tuple[Floor, ...]:
         targets = (
@@ -104,7 +134,21 @@ class State:
         return replace(session, floor=floor, head=self.head.sequence)
 
     def details(self, session: Session) -> SessionDetails:
-        return SessionDetails(self.seen(session), *self.origins[session.id], self.floors_of(session))
+        created, last = self.origins[session.id]
+        return SessionDetails(
+            self.seen(session), created, last, self.floors_of(session), *self.risk.get(session.id, (b"", ""))
+        )
+
+    def is_judged(self, session: Session, judged: Judged | None, renewed: float) -> bool:
+        if judged is None:
+            return True
+        tag, _ = self.risk.get(session.id, (b"", ""))
+        return tag == judged.expected_tag and renewed <= judged.renewed_by
+
+    def keep_judgment(self, session: Session, judged: Judged | None) -> None:
+        if judged is not None:
+            _, before = self.risk.get(session.id, (b"", ""))
+            self.risk[session.id] = judged.tag, before if judged.origins is None else judged.origins
 
     def is_live(self, session: Session, now: float) -> bool:
         return self.seen(session).state(now) is SessionState.ACTIVE
@@ -116,6 +160,10 @@ def _micro_or_none(seconds: float | None) -> float | None:
 
 def _same_device(session: Session, device_id: str) -> bool:
     return session.device_id in {"", device_id}
+
+
+def _key_is_proved(session: Session, proved: tuple[Confirmation, ...]) -> bool:
+    return not session.confirmation or session.confirmation in proved
 
 
 class MemorySessionStore:
@@ -161,12 +209,15 @@ class MemorySessionStore:
             row is None
             or row.client_id != command.client_id
             or not _same_device(row, command.device_id)
+            or not _key_is_proved(row, command.proved)
             or row.generation != command.generation
             or row.refresh_hash != command.current_hash
             or not self._state.is_live(row, now)
+            or not self._state.is_judged(row, command.judged, row.rotate_time)
         ):
             return None
         self._used_from(row.id, command.origin)
+        self._state.keep_judgment(row, command.judged)
         return self._put(
             replace(
                 row,
@@ -188,14 +239,30 @@ class MemorySessionStore:
             row is None
             or row.client_id != command.client_id
             or not _same_device(row, command.device_id)
+            or not _key_is_proved(row, command.proved)
             or row.generation != command.generation + 1
             or row.previous_hash != command.previous_hash
             or row.rotate_time <= micro(command.rotated_after)
             or row.retries >= command.max_retries
             or not self._state.is_live(row, micro(command.now))
+            or not self._state.is_judged(row, command.judged, -inf)
         ):
             return None
         return self._put(replace(row, retries=row.retries + 1))
+
+    async def race(self, command: Race, events: Sequence[AuditEvent] = ()) -> bool:
+        """See `SessionStore.race`."""
+        row = self._state.sessions.get(command.session_id)
+        if (
+            row is None
+            or row.generation != command.generation
+            or self._state.races[command.session_id] >= command.max_races
+            or not self._state.is_live(row, micro(command.now))
+        ):
+            return False
+        self._state.races[command.session_id] += 1
+        self._state.audit.add(events)
+        return True
 
     async def use(self, command: Use) -> Session | None:
         """See `SessionStore.use`."""
@@ -205,10 +272,12 @@ class MemorySessionStore:
             row is None
             or (command.refresh_hash is not None and row.refresh_hash != command.refresh_hash)
             or not self._state.is_live(row, now)
+            or not self._state.is_judged(row, command.judged, row.last_use_time)
         ):
             return None
         if command.refresh_hash is not None:
             self._used_from(row.id, command.origin)
+            self._state.keep_judgment(row, command.judged)
         return self._put(
             replace(
                 row,
@@ -272,6 +341,7 @@ class MemorySessionStore:
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
+        until: SessionPosition | None = None,
         personal: bool = False,
         client_id: str = "",
     ) -> Sequence[SessionDetails]:
@@ -290,9 +360,19 @@ class MemorySessionStore:
             and (by is not SessionFilter.DEVICE or row.device_id)
             and (live_at is None or self._state.is_live(row, micro(live_at)))
             and (after is None or (row.create_time, row.id) < (micro(after.create_time), after.session_id))
+            and (until is None or (row.create_time, row.id) >= (micro(until.create_time), until.session_id))
         ]
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
         return [self._state.details(row) for row in rows[:limit]]
+
+    async def position(
+        self, by: SessionFilter, value: str, *, after: SessionPosition | None, count: int
+    ) -> SessionPosition | None:
+        """See `SessionStore.position`."""
+        rows = await self.list(by, value, live_at=None, limit=count, after=after)
+        if len(rows) < count:
+            return None
+        return SessionPosition(rows[-1].session.create_time, rows[-1].session.id)
 
     async def by_upstream(
         self, upstream: str, upstream_session: str, *, live_at: float, limit: int
@@ -307,7 +387,7 @@ class MemorySessionStore:
         ]
         return sorted(found)[:limit]
 
-    async def purge(self, before: float, limit: int) -> int:
+    async def purge(self, before: float, limit: int, expired: Counter[str] | None = None) -> int:
         """See `SessionStore.purge`."""
         sessions = self._state.sessions
         gone = [
@@ -317,6 +397,9 @@ class MemorySessionStore:
             or (row.revoke_time is not None and row.revoke_time < micro(before))
         ][:limit]
         for session_id in gone:
+            row = self._state.seen(sessions[session_id])
+            if expired is not None and row.revoke_time is None and row.floor <= row.revision:
+                expired[row.client_id] += 1
             del sessions[session_id], self._state.origins[session_id]
         self._state.requests = {key: made for key, made in self._state.requests.items() if made in sessions}
         return len(gone)
@@ -342,9 +425,11 @@ class MemoryRevocationLog:
         follows = state.head.newest
         entries = []
         for draft in drafts:
-            if draft.target is RevocationTarget.SESSION and not self._revoke_session(draft):
+            session = draft.target is RevocationTarget.SESSION
+            if session and not self._revoke_session(draft) and not draft.restored:
                 continue
-            if draft.target is RevocationTarget.KEY and not self._revoke_key(draft):
+            key = draft.target is RevocationTarget.KEY
+            if key and not self._revoke_key(draft) and not draft.restored:
                 continue
             if not end_client(state, draft):
                 continue
@@ -364,10 +449,13 @@ class MemoryRevocationLog:
                 awaited=entry.sequence if draft.awaited else state.head.awaited,
             )
             state.entries.append(entry)
+            state.comments[entry.sequence] = draft.comment
             if draft.target in _FLOORS:
                 state.floors[draft.target, draft.value] = Floor(
                     draft.target, entry.sequence, entry.revoke_time, draft.reason
                 )
+            if draft.verdict is not None:
+                state.audit.add([draft.verdict])
             if draft.event is not None:
                 cursor = str(Cursor(state.head.epoch, entry.sequence))
                 fields = {**draft.event.fields, "cursor": cursor}
@@ -399,6 +487,7 @@ class MemoryRevocationLog:
             state.entries.clear()
             compacted = sequence - 1
         state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=compacted)
+        state.audit.renewals += 1
         await self.append([draft])
         state.head = replace(state.head, awaited=0)
         for number, entry in enumerate(keys, sequence + 1):
@@ -532,6 +621,11 @@ class MemoryLeaseStore:
         if self._leases.get(name, ("", 0.0))[0] == holder:
             self._leases[name] = (holder, min(now, self._leases[name][1]))
 
+    async def holders(self) -> Mapping[str, str]:
+        """See `LeaseStore.holders`."""
+        now = self._clock.monotonic()
+        return {name: holder for name, (holder, until) in self._leases.items() if until > now}
+
     async def earliest(self, name: str, time: float) -> float:
         """See `LeaseStore.earliest`."""
         self._noted[name] = min(micro(time), self._noted.get(name, micro(time)))
@@ -549,21 +643,45 @@ class MemoryNodeStore:
         self._clock: Final = clock
         self._state: Final = state
         self._reports: Final[dict[str, tuple[float, NodeReport]]] = {}
+        self._lists: Final[dict[str, tuple[float, SubscriberList]]] = {}
 
     async def report(self, report: NodeReport) -> None:
         """See `NodeStore.report`."""
         self._reports[report.node_id] = (self._clock.monotonic(), report)
 
-    async def reports(self, max_age: float) -> Sequence[NodeReport]:
+    async def reports(self, max_age: float, *, purge: bool = True) -> Sequence[NodeReport]:
         """See `NodeStore.reports`."""
         now = self._clock.monotonic()
-        for node_id in [n for n, (written, _) in self._reports.items() if now - written > max_age]:
-            del self._reports[node_id]
-        return [replace(report, age=now - written) for _, (written, report) in sorted(self._reports.items())]
+        stale = [n for n, (written, _) in self._reports.items() if now - written > max_age]
+        kept = sorted(pair for pair in self._reports.items() if pair[0] not in stale)
+        for node_id in stale if purge else ():
+            await self.forget(node_id)
+        listed = {node_id: now - written for node_id, (written, _) in self._lists.items()}
+        return [
+            replace(report, age=now - written, list_age=listed.get(node_id))
+            for node_id, (written, report) in kept
+        ]
 
     async def forget(self, node_id: str) -> None:
         """See `NodeStore.forget`."""
         self._reports.pop(node_id, None)
+        self._lists.pop(node_id, None)
+
+    async def put_list(self, node_id: str, subscribers: SubscriberList | None) -> None:
+        """See `NodeStore.put_list`."""
+        if subscribers is None:
+            self._lists.pop(node_id, None)
+        elif node_id in self._reports:
+            self._lists[node_id] = (self._clock.monotonic(), subscribers)
+
+    async def lists(self, node_ids: Collection[str]) -> Mapping[str, SubscriberList]:
+        """See `NodeStore.lists`."""
+        now = self._clock.monotonic()
+        return {
+            node_id: replace(found, age=now - written)
+            for node_id, (written, found) in self._lists.items()
+            if node_id in node_ids
+        }
 
     async def request(self, sequence: int) -> None:
         """See `NodeStore.request`."""
@@ -574,18 +692,35 @@ class MemoryNodeStore:
 class MemoryUsedIds:
     """Identifiers that were used. See `UsedIds`."""
 
-    def __init__(self, expire_times: dict[tuple[str, str], float] | None = None) -> None:
-        """`expire_times`: by scope and identifier, shared with other stores."""
+    def __init__(
+        self,
+        expire_times: dict[tuple[str, str], float] | None = None,
+        add_events: Callable[[Sequence[AuditEvent]], None] = lambda _: None,
+    ) -> None:
+        """`expire_times`: by scope and identifier, shared with other stores. `add_events` writes the rows of events."""
         self._expire_times: Final = {} if expire_times is None else expire_times
+        self._add_events: Final = add_events
 
-    async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
+    async def use(
+        self,
+        scope: str,
+        identifier: str,
+        expire_time: float,
+        now: float,
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
         """See `UsedIds.use`."""
         for key in [key for key, end in self._expire_times.items() if end < now - 60]:
             del self._expire_times[key]
         if (scope, identifier) in self._expire_times:
             return False
         self._expire_times[scope, identifier] = expire_time
+        self._add_events(events)
         return True
+
+    async def was_used(self, scope: str, identifier: str) -> bool:
+        """See `UsedIds.was_used`."""
+        return (scope, identifier) in self._expire_times
 
 
 class MemoryDeviceRequests:
@@ -593,6 +728,16 @@ class MemoryDeviceRequests:
 
     def __init__(self) -> None:
         self._requests: dict[bytes, DeviceRequest] = {}
+
+    def approved_by(self, subject: str) -> list[DeviceRequest]:
+        """Return the requests that a subject has approved."""
+        return [
+            each
+            for each in self._requests.values()
+            if each.decision is not None
+            and each.decision.approval is not None
+            and each.decision.approval.subject == subject
+        ]
 
     async def add(self, request: DeviceRequest) -> bool:
         """See `DeviceRequests.add`."""

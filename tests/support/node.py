@@ -1,11 +1,12 @@
-"""Node.js and the npm packages of tests/node: node from PATH or from a wheel, the packages from npm's registry.
+"""Node.js and the npm packages of tests/node and examples/node.
+
+node comes from PATH or from a wheel, the packages from npm's registry.
 
 `python -m tests.support.node` installs the packages and says what it does.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -20,10 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.locks import locked
 from tests.support.managed import ManagedProcess
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "node"
 """Programs for node, and package-lock.json with the exact versions of what they import."""
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "node"
+"""The validator for node, a package of its own."""
 _OLDEST_MAJOR = 20
 _TIMEOUT = 120.0
 """Seconds a program may take. Only a hanging program takes as long."""
@@ -60,28 +64,27 @@ def find_node() -> Node:
     return Node(program, (str(program), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")))
 
 
-def version(package: str) -> str:
+def version(package: str, directory: Path = DIRECTORY) -> str:
     """Return the version of a package in package-lock.json."""
-    lock = json.loads((DIRECTORY / "package-lock.json").read_text())
+    lock = json.loads((directory / "package-lock.json").read_text())
     return str(lock["packages"][f"node_modules/{package}"]["version"])
 
 
-def install() -> None:
-    """Install the packages of package-lock.json into `DIRECTORY/node_modules`. Do nothing if they are installed."""
-    modules = DIRECTORY / "node_modules"
-    locked = (DIRECTORY / "package-lock.json").read_bytes()
-    wanted = hashlib.sha256(locked).hexdigest()
+def install(directory: Path = DIRECTORY) -> None:
+    """Install the packages of package-lock.json into `node_modules` beside it. Do nothing if they are installed."""
+    modules = directory / "node_modules"
+    versions = (directory / "package-lock.json").read_bytes()
+    wanted = hashlib.sha256(versions).hexdigest()
     stamp = modules / ".stamp"
-    with (DIRECTORY / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(directory / ".lock", f"the npm packages of {directory}"):
         if stamp.exists() and stamp.read_text() == wanted:
             return
-        names = ", ".join(f"{name} {version(name)}" for name in _dependencies())
+        names = ", ".join(f"{name} {version(name, directory)}" for name in _dependencies(directory))
         _say(f"fetching {names} from npm's registry into {modules}")
         done = subprocess.run(
             # Scripts of packages do not run: none of these packages needs one.
-            [*find_node().npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=DIRECTORY,
+            [*find_node().npm, "ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=directory,
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -90,7 +93,7 @@ def install() -> None:
             check=False,
         )
         if done.returncode != 0:
-            raise RuntimeError(f"npm could not install the packages of {DIRECTORY}:\n{done.stderr}")
+            raise RuntimeError(f"npm could not install the packages of {directory}:\n{done.stderr}")
         stamp.write_text(wanted)
 
 
@@ -134,8 +137,9 @@ def popen(program: str, *arguments: str, **options: Any) -> subprocess.Popen[str
     )
 
 
-def _dependencies() -> list[str]:
-    return [*json.loads((DIRECTORY / "package.json").read_text())["dependencies"]]
+def _dependencies(directory: Path) -> list[str]:
+    package = json.loads((directory / "package.json").read_text())
+    return [*package["dependencies"], *package.get("devDependencies", {})]
 
 
 def _environment() -> dict[str, str]:
@@ -158,5 +162,6 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     _say(f"using {find_node().node}")
-    install()
-    _say(f"the packages in {DIRECTORY / 'node_modules'} are up to date")
+    for place in (DIRECTORY, EXAMPLE):
+        install(place)
+        _say(f"the packages in {place / 'node_modules'} are up to date")

@@ -134,7 +134,7 @@ class OidcProvider:
 
     def log_in(self, url: str) -> str:
         """Return the URL to which the provider sends a browser that comes to `url`."""
-        response = httpx.get(url, trust_env=False)
+        response = httpx.get(url, trust_env=False, timeout=60)
         assert response.status_code == 303, response.text
         return response.headers["location"]
 

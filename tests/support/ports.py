@@ -58,20 +58,33 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """Return a loopback TCP port that belongs to this process until it ends or calls `release_port`."""
-    for _ in range(1000):
+def free_port(*, and_above: int = 0) -> int:
+    """Return a loopback TCP port that belongs to this process until it ends or calls `release_port`.
+
+    With `and_above`, the port that is so many above belongs to this process, too; it is released on its own.
+    """
+    for _ in range(10_000):
         port = random.choice(_PORTS)
-        if port in _held:
+        if and_above and port + and_above not in _PORTS:
             continue
-        descriptor = _lock(port)
-        if descriptor is None:
-            continue
-        if _is_free(port):
-            _held[port] = descriptor
-            return port
-        os.close(descriptor)
+        if _take(port):
+            if not and_above or _take(port + and_above):
+                return port
+            release_port(port)
     raise RuntimeError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
+
+
+def _take(port: int) -> bool:
+    if port in _held:
+        return False
+    descriptor = _lock(port)
+    if descriptor is None:
+        return False
+    if not _is_free(port):
+        os.close(descriptor)
+        return False
+    _held[port] = descriptor
+    return True
 
 
 def release_port(port: int) -> None:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -24,13 +25,15 @@ import asyncpg
 from tests.support.deadline import eventually_sync
 from tests.support.managed import ManagedProcess, as_user
 from tests.support.ports import free_port, release_port
+from tests.support.shared_memory import remove_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
     from types import TracebackType
 
 EXTERNAL_URL = "TOKEN_SERVICE_TEST_POSTGRES_URL"
 OLDEST_MAJOR = 15  # ignore older versions on PATH
+_STATEMENT_TIMEOUT = 120
 
 T = TypeVar("T")
 
@@ -63,21 +66,31 @@ def _run(coroutine: Coroutine[object, object, T]) -> T:
         return executor.submit(asyncio.run, coroutine).result()
 
 
-async def _fetchval(url: str, query: str) -> object:
-    connection = await asyncpg.connect(driver_url(url), timeout=60)
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Connect, with a limit for every step: the server may be paused, and no test waits for a thread for ever."""
     try:
+        connection = await asyncpg.connect(driver_url(url), timeout=60, command_timeout=_STATEMENT_TIMEOUT)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await connection.close(timeout=10)  # aborts the connection if it takes longer
+    except TimeoutError as error:
+        raise TimeoutError(
+            f"PostgreSQL at {urlsplit(url).netloc.rpartition('@')[2]} did not answer"
+        ) from error
+
+
+async def _fetchval(url: str, query: str) -> object:
+    async with _connected(url) as connection:
         return await connection.fetchval(query)
-    finally:
-        await connection.close()
 
 
 async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(driver_url(url), timeout=60)
-    try:
+    async with _connected(url) as connection:
         for statement in statements:
             await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 class _Databases:
@@ -269,8 +282,10 @@ class PostgresServer(_Databases):
     def kill(self) -> None:
         """Send SIGKILL to the whole server, as in a crash. `start` recovers."""
         if self._process is not None:
+            assert self._directory is not None
             self._process.kill()
             self._process = None
+            remove_segment(self._directory / "data")
 
     def pause(self) -> None:
         """Stop answering without closing anything."""

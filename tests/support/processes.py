@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support import preloaded
 from tests.support.deadline import DeadlineExceededError, eventually_sync
 from tests.support.managed import ManagedProcess
 from tests.support.ports import free_port, release_port
@@ -58,9 +59,20 @@ class ServiceProcess:
         env: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
         ready_timeout: float = 60,
-        command: Sequence[str] = (sys.executable, "-m", "token_service", "serve"),
+        command: Sequence[str] | None = None,
     ) -> None:
-        self._command = [*command, *args]
+        """Configure the node. `command` replaces `token-service serve`."""
+        # Workers are started by the node, and other variables than the service's count when the interpreter starts.
+        self._preloaded = (
+            preloaded.is_possible()
+            and command is None
+            and "--workers" not in args
+            and all(
+                name.startswith("TOKEN_SERVICE_") and name != "TOKEN_SERVICE_WORKERS" for name in env or ()
+            )
+        )
+        program = () if self._preloaded else (sys.executable, "-m", "token_service")
+        self._command = [*(command or (*program, "serve")), *args]
         self._settings = dict(env or {})
         self._ready_timeout = ready_timeout
         self._given_data_dir = data_dir
@@ -150,6 +162,7 @@ class ServiceProcess:
                 "TOKEN_SERVICE_ISSUER": "http://127.0.0.1:8080",  # nodes that share a database share it
                 **self._settings,
             },
+            preloaded=self._preloaded,
         )
         if wait:
             self.wait_ready()

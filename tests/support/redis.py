@@ -7,8 +7,10 @@ import os
 import secrets
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlencode
 
 import redis
 
@@ -40,12 +42,47 @@ def flush(url: str) -> None:
         client.flushall()
 
 
+_BUS = 10_000
+"""The port of the cluster bus is so many above that of the server."""
+
+
+@dataclass(frozen=True)
+class RedisTlsFiles:
+    """The authority, and a certificate with its key: of the server, and of the clients of the tests."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a server that wants a client certificate. Replicas and the cluster bus use TLS, too."""
+        return {
+            "tls-ca-cert-file": str(self.ca),
+            "tls-cert-file": str(self.certificate),
+            "tls-key-file": str(self.key),
+            "tls-auth-clients": "yes",
+            "tls-replication": "yes",
+            "tls-cluster": "yes",
+        }
+
+
 class RedisServer:
     """A server without persistence, on a loopback port that stays the same over restarts."""
 
-    def __init__(self, *, binary: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        binary: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        password: str | None = None,
+        tls: RedisTlsFiles | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._binary = binary or find_redis()
-        self._password = secrets.token_hex(16)
+        self._password = password or secrets.token_hex(16)
+        self._tls = tls
+        self._env = env
         self._settings = {
             "bind": "127.0.0.1",
             "save": "",
@@ -56,6 +93,11 @@ class RedisServer:
         self._directory: Path | None = None
         self._process: ManagedProcess | None = None
         self.port = 0
+
+    @property
+    def _bus(self) -> int:
+        """The distance from the port to that of the cluster bus; 0: the server is in no cluster."""
+        return _BUS if self._settings.get("cluster-enabled") == "yes" else 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -68,8 +110,16 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """`redis://` URL with the password and database 0."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        """URL of redis-py for the administrator, with the password and database 0."""
+        if self._tls is None:
+            return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        files = {
+            "ssl_ca_certs": self._tls.ca,
+            "ssl_certfile": self._tls.certificate,
+            "ssl_keyfile": self._tls.key,
+            "ssl_check_hostname": "no",  # some servers have a certificate with a wrong name
+        }
+        return f"rediss://:{self._password}@127.0.0.1:{self.port}/0?{urlencode(files)}"
 
     @property
     def running(self) -> bool:
@@ -82,13 +132,21 @@ class RedisServer:
             return
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="token-service-redis-"))
-            self.port = free_port()
+            self.port = free_port(and_above=self._bus)
         configuration = self._directory / "redis.conf"  # the command line would show the password
         settings = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
+        if self._tls is not None:
+            settings |= {"port": "0", "tls-port": str(self.port), **self._tls.settings}
         configuration.touch(mode=0o600)
         configuration.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
-        self._process = ManagedProcess([self._binary, configuration], log=self._directory / "log")
+        self._process = ManagedProcess(
+            [self._binary, configuration], log=self._directory / "log", env=self._env
+        )
         eventually_sync(self._answers)
+
+    def client(self) -> redis.Redis:
+        """Return a client of the administrator. Close it."""
+        return redis.Redis.from_url(self.url, socket_timeout=60, decode_responses=True)
 
     def stop(self) -> None:
         """Shut down and lose all data."""
@@ -129,6 +187,7 @@ class RedisServer:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
         release_port(self.port)
+        release_port(self.port + self._bus)
 
     def log_text(self) -> str:
         """Return the server's log."""

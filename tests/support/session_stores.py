@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from token_service.bff import SessionStore
@@ -19,8 +18,8 @@ from token_service.bff.stores.sql import SqlSessionStore
 async def opened_store(url: str, timeout: float = 60) -> AsyncIterator[SessionStore]:
     """Open the store at a URL, as a process of its own does."""
     if url.startswith("redis"):
-        async with Redis.from_url(url) as client:
-            yield RedisSessionStore(client, prefix="test", timeout=timeout)
+        async with RedisSessionStore.opened(url, prefix="test", timeout=timeout) as store:
+            yield store
         return
     engine = create_async_engine(url)
     try:

@@ -58,9 +58,10 @@ def small_disk(directory: Path) -> Iterator[SmallDisk]:
         ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(directory)],
         check=False,
         capture_output=True,
+        timeout=60,
     ).returncode  # fmt: skip
     try:
         yield SmallDisk(directory, mounted=mounted)
     finally:
         if mounted:
-            subprocess.run(["umount", "-l", str(directory)], check=True)
+            subprocess.run(["umount", "-l", str(directory)], check=True, timeout=60)

@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from token_service.tokens.algorithms import RSA_ALGORITHMS, Algorithm
 from token_service.tokens.jwk import public_jwk
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "api"
+ES256 = ec.ECDSA(SHA256(), deterministic_signing=True)
+"""ECDSA with the nonce of RFC 6979, so that a key and a text have one signature."""
 
 
 def b64(data: bytes) -> str:
@@ -30,26 +33,28 @@ def b64(data: bytes) -> str:
 @cache
 def private_key(algorithm: str, name: str = "first") -> PrivateKey:
     """Return a key for the algorithm, the same for the same name within a test run."""
-    if algorithm == "RS256":
+    if algorithm in RSA_ALGORITHMS:
         return rsa.generate_private_key(65537, 2048)
     if algorithm == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
     return ed25519.Ed25519PrivateKey.generate()
 
 
-def jwk_of(key: PrivateKey) -> dict[str, Any]:
-    """Return the public JWK."""
-    return public_jwk(key.public_key())
+def jwk_of(key: PrivateKey, algorithm: str | None = None) -> dict[str, Any]:
+    """Return the public JWK. `algorithm`: what an RSA key is for; by default RS256."""
+    return public_jwk(key.public_key(), None if algorithm is None else Algorithm(algorithm))
 
 
-def sign(key: PrivateKey | bytes, data: bytes) -> bytes:
-    """Return the JWS signature with the key's algorithm. Bytes are an HS256 secret."""
+def sign(key: PrivateKey | bytes, data: bytes, algorithm: str | None = None) -> bytes:
+    """Return the JWS signature with the key's algorithm. Bytes are an HS256 secret. For `algorithm` see `jwk_of`."""
     if isinstance(key, bytes):
         return hmac.digest(key, data, hashlib.sha256)
     if isinstance(key, rsa.RSAPrivateKey):
+        if algorithm == "PS256":
+            return key.sign(data, padding.PSS(padding.MGF1(SHA256()), 32), SHA256())
         return key.sign(data, padding.PKCS1v15(), SHA256())
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(SHA256())))
+        r, s = decode_dss_signature(key.sign(data, ES256))
         return r.to_bytes(32) + s.to_bytes(32)
     return key.sign(data)
 
@@ -60,7 +65,7 @@ class Mint:
     def __init__(self, algorithm: str = "ES256", name: str = "first", issuer: str = ISSUER) -> None:
         self.algorithm = algorithm
         self.key = private_key(algorithm, name)
-        self.jwk = jwk_of(self.key)
+        self.jwk = jwk_of(self.key, algorithm)
         self.issuer = issuer
         self._number = 0
 
@@ -95,4 +100,4 @@ class Mint:
     def raw(self, header: bytes, payload: bytes, key: PrivateKey | bytes | None = None) -> str:
         """Sign any bytes as header and payload."""
         signing_input = f"{b64(header)}.{b64(payload)}"
-        return f"{signing_input}.{b64(sign(self.key if key is None else key, signing_input.encode()))}"
+        return f"{signing_input}.{b64(sign(self.key if key is None else key, signing_input.encode(), self.algorithm))}"

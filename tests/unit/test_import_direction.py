@@ -2,7 +2,9 @@
 
     cli -> app -> rpc, web, stores, signers, fetching, config, telemetry -> core -> tokens -> errors, clock
     client -> tokens, wire, v1, errors, clock
-    bff -> client
+    bff, gateway -> client
+    cli -> gateway, client
+    testing -> app, client
 
 and inside `core`, from top to bottom, the features of `LAYERS`.
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "token_service"
 
 FOUNDATION = {"tokens", "errors", "clock", "durations", "files", "suggestions", "urls"}
-ADAPTERS = {"rpc", "web", "stores", "signers", "fetching", "certificates"}
+ADAPTERS = {"redis_clients", "rpc", "web", "stores", "signers", "fetching", "certificates"}
 
 # A part of the package (module or directory directly in it) -> the parts it may import besides itself.
 # A new part needs a line here, and with it a decision.
@@ -35,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "listening": set(),
+    "probe": set(),
     "suggestions": set(),
     "urls": set(),
     "v1": set(),
@@ -42,36 +45,55 @@ ALLOWED: dict[str, set[str]] = {
     "wire": {*FOUNDATION, "v1"},
     "client": {*FOUNDATION, "wire", "v1"},
     # It runs inside applications and talks to any OpenID provider over HTTP, so it knows nothing of the server.
-    "bff": {*FOUNDATION, "wire", "client"},
+    "bff": {*FOUNDATION, "wire", "client", "redis_clients"},
+    # A process of its own beside a proxy, with the base installation and its extra.
+    "gateway": {*FOUNDATION, "listening", "wire", "v1", "client"},
     "core": FOUNDATION,
     "config": {*FOUNDATION, "core"},
     "telemetry": {*FOUNDATION, "core"},
-    "stores": {*FOUNDATION, "core", "telemetry"},
+    # Clients of Redis, which the service and the applications of `bff` share.
+    "redis_clients": FOUNDATION,
+    "stores": {*FOUNDATION, "core", "telemetry", "redis_clients"},
     "signers": {*FOUNDATION, "core", "telemetry"},
-    "fetching": {*FOUNDATION, "core"},
+    "fetching": {*FOUNDATION, "core", "telemetry"},
     "certificates": {*FOUNDATION, "core"},
     "rpc": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
     "web": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
     "app": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1"},
-    "cli": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1", "app"},
+    "cli": {
+        *FOUNDATION,
+        *ADAPTERS,
+        "listening",
+        "core",
+        "config",
+        "telemetry",
+        "wire",
+        "v1",
+        "app",
+        "gateway",
+        "client",
+    },
+    # For the tests of users: a fake issuer on the client library alone, and a whole node.
+    "testing": {*FOUNDATION, "wire", "v1", "client", "app", "config", "listening"},
     "__main__": {"cli"},
 }
 
 # The features of `core` (packages or modules directly in it), top to bottom. A feature may import features of lower
 # layers, but none of its own layer.
 LAYERS: tuple[set[str], ...] = (
-    {"logout"},
+    {"logout", "security_events"},
     {"login"},
-    {"administration", "grants", "reports"},
+    {"administration", "grants", "reports", "event_streams"},
     {"issuing", "validation", "maintenance"},
     {"revocation"},
+    {"personal_data"},
     {"keys"},
     {"subscribers"},
     {"sessions", "risk"},
     {"access"},
-    {"clients"},
+    {"clients", "overrides"},
     {"policies", "events"},
-    {"limits", "entropy", "leases"},
+    {"limits", "entropy", "leases", "page_tokens"},
 )
 DEPTH = {feature: depth for depth, layer in enumerate(LAYERS) for feature in layer}
 
@@ -84,20 +106,26 @@ OUTSIDE: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "listening": set(),
+    "probe": set(),
     "suggestions": set(),
     "urls": set(),
     "tokens": CRYPTO,
     "core": CRYPTO,
-    "fetching": {"h11"},
+    "fetching": {"h11", "maxminddb"},
     "v1": GRPC,
     "wire": GRPC | {"msgspec"},
     "client": CRYPTO
     | GRPC
-    | {"httpx"},  # httpx only for its auth class, on request of a caller that has httpx
+    | {"httpx", "keyring"}  # only for TokenAuth and KeyringTokenStore, on request of a caller that has them
+    | {"fastapi", "pydantic"},  # only for applications that have it: see ONE_MODULE
     "bff": CRYPTO | {"httpx", "sqlalchemy", "redis"},
+    "gateway": CRYPTO | GRPC | {"prometheus_client", "uvicorn"},
 }
 DRIVERS = {"sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3", "redis", "hiredis", "limits"}
-DRIVERS_ONLY_IN = ("stores", "bff/stores")
+DRIVERS_ONLY_IN = ("stores", "redis_clients", "bff/stores")
+
+# External packages that one module alone may import.
+ONE_MODULE = {"fastapi": "client/fastapi.py", "pydantic": "client/fastapi.py"}
 
 # These parts get `now` and randomness as arguments.
 PURE = {"tokens", "core"}
@@ -168,6 +196,8 @@ def violations(package: Path) -> list[str]:
                 report(line, f"{part} may not import {top}")
             if top in DRIVERS and not any(path.is_relative_to(package / each) for each in DRIVERS_ONLY_IN):
                 report(line, f"{top} belongs to stores")
+            if ONE_MODULE.get(top, where := str(path.relative_to(package))) != where:
+                report(line, f"{top} belongs to {ONE_MODULE[top]}")
             if part in PURE and top in IMPURE_MODULES:
                 report(line, f"{part} may not import {top}: time, randomness and environment are handed in")
         if part in PURE:
@@ -211,6 +241,9 @@ def test_package_init_imports_nothing() -> None:
         ("client/follower.py", "import token_service.core.policies.policy", "client may not import core"),
         ("client/follower.py", "from redis.asyncio import Redis", "client may not import redis"),
         ("client/asgi.py", "import starlette", "client may not import starlette"),
+        ("client/fastapi.py", "import starlette", "client may not import starlette"),
+        ("client/asgi.py", "import fastapi", "fastapi belongs to client/fastapi.py"),
+        ("web/app.py", "from pydantic import BaseModel", "pydantic belongs to client/fastapi.py"),
         (
             "client/config.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from token_service.rpc import convert",
@@ -222,6 +255,15 @@ def test_package_init_imports_nothing() -> None:
         ("bff/login.py", "import sqlalchemy", "sqlalchemy belongs to stores"),
         ("bff/stores/sql.py", "from token_service.stores import sql", "bff may not import stores"),
         ("client/asgi.py", "from token_service.bff import session_of", "client may not import bff"),
+        ("gateway/http.py", "from token_service.core import limits", "gateway may not import core"),
+        ("gateway/http.py", "from token_service.web import server", "gateway may not import web"),
+        ("gateway/http.py", "from token_service.rpc import server", "gateway may not import rpc"),
+        (
+            "gateway/http.py",
+            "from token_service.telemetry import Metrics",
+            "gateway may not import telemetry",
+        ),
+        ("gateway/http.py", "import starlette", "gateway may not import starlette"),
         ("errors.py", "import grpc", "errors may not import grpc"),
         ("rpc/tokens.py", "from redis.exceptions import RedisError", "redis belongs to stores"),
         ("rpc/tokens.py", "from token_service.stores.redis import Set", "rpc may not import stores"),
@@ -247,8 +289,10 @@ def test_forbidden_import_is_reported(tmp_path: Path, path: str, source: str, co
         ("core/issuer.py", "def f(clock):\n    return clock.now()"),
         ("client/keys.py", "from token_service.v1 import key_service_pb2\nimport grpc.aio, msgspec, jwt"),
         ("client/renewal.py", "def f():\n    import httpx"),
+        ("client/fastapi.py", "from fastapi.security.base import SecurityBase\nimport pydantic"),
         ("bff/transport.py", "import httpx\nfrom token_service.client._internal import single_flight"),
         ("bff/stores/redis.py", "from redis.asyncio import Redis"),
+        ("gateway/serving.py", "import uvicorn\nfrom token_service.client import TokenValidator"),
         ("stores/sql/schema.py", "import sqlalchemy as sa\nfrom token_service.core import ports"),
         ("stores/sql/migrations/versions/0001_initial.py", "from alembic import op"),
         (

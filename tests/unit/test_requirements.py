@@ -39,7 +39,7 @@ def required(*extras: str) -> list[Requirement]:
 def test_image_has_the_tested_versions() -> None:
     versions = locked("requirements.txt")
     assert versions.items() <= PINNED.items(), "run scripts/lock"
-    assert {canonicalize_name(each.name) for each in required("server", "hsm")} <= versions.keys()
+    assert {canonicalize_name(each.name) for each in required("server", "hsm", "gateway")} <= versions.keys()
 
 
 def test_build_requirements_of_image_have_hashes() -> None:
@@ -49,7 +49,7 @@ def test_build_requirements_of_image_have_hashes() -> None:
         assert "--require-hashes" in line or "--no-deps --no-index" in line
 
 
-@pytest.mark.parametrize("extras", [(), ("server",), ("hsm",), ("bff",)])
+@pytest.mark.parametrize("extras", [(), ("server",), ("hsm",), ("bff",), ("gateway",), ("keyring",)])
 def test_pinned_versions_satisfy_the_requirements(extras: tuple[str, ...]) -> None:
     for requirement in required(*extras):
         assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)]), requirement

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cryptography.x509 import Certificate
 
 from token_service.app.core import Core
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.app.locations import Locations
+from token_service.app.policy_changes import policy_changes
+from token_service.app.security_events import Transmitters
 from token_service.app.upstreams import IdentityProviders, current_upstreams
+from token_service.certificates.server import server_names
 from token_service.certificates.verification import CertificateVerifier
 from token_service.clock import Clock
-from token_service.config import Settings
+from token_service.config import Address, Settings
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.certificates import CertifiedClients
 from token_service.core.access.client_authentication import ClientAuthenticator
+from token_service.core.access.credentials import BearerProof
 from token_service.core.access.document_clients import MAX_DOCUMENTS
+from token_service.core.access.key_proofs import KeyProofs
 from token_service.core.access.key_sources import KeySource
+from token_service.core.access.operators import OperatorEntry
+from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads
+from token_service.core.administration.automatic.rules import AutomaticRules
 from token_service.core.clients.client import Client
 from token_service.core.clients.lookup import ClientLookup
 from token_service.core.clients.secret_uses import SecretUses
@@ -28,7 +40,13 @@ from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.trusted_issuers import TrustedIssuers
 from token_service.core.login.oidc import OidcUpstream
 from token_service.core.login.use_cases import Upstreams
-from token_service.core.policies.policy import Policies
+from token_service.core.overrides.registry import OverrideRegistry
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import PolicyBook
+from token_service.core.risk.rules import RiskRules
+from token_service.core.risk.watch import RiskWatch
+from token_service.core.security_events.receiver import SecurityEventReceiver
+from token_service.core.security_events.transmitters import ConnectedTransmitter
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.fetching import client_documents
@@ -40,6 +58,11 @@ from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.web.oauth.discovery import endpoint_urls
+
+if TYPE_CHECKING:
+    from token_service.fetching.address_databases import AddressDatabases
+
+logger = logging.getLogger(__name__)
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -57,6 +80,7 @@ class Access:
         require_classification(settings, self._document)
         self._keys = IssuerKeys(clock)
         self._providers = IdentityProviders(clock, issuer=settings.issuer)
+        self._transmitters = Transmitters(issuer=settings.issuer)
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateVerifier | None = None
         self._certificate_authorizer: CertificateAuthorizer | None = None
@@ -71,12 +95,19 @@ class Access:
         self._uses: SecretUses | None = None
         self._upstreams: Upstreams | None = None
         self._assertions: AssertionGrant | None = None
+        self._overrides: OverrideRegistry | None = None
+        self._receiver: SecurityEventReceiver | None = None
+        self._risk: RiskWatch | None = None
+        self._locations = Locations()
         self._issuers(self._document)  # an unusable issuer must fail the start
 
     def authorizer(self, core: Core) -> Authorizer:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
-        workloads, trusted, providers = self._issuers(self._document)
+        self._overrides = core.overrides
+        # A file that the overrides contradicted may be in force now.
+        self._overrides.on_change(self.policy_file.read_again)
+        workloads, trusted, providers, transmitters = self._issuers(self._document)
         self._assertions = core.oauth.grants.assertion
         self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
@@ -96,7 +127,7 @@ class Access:
         self._authenticator = Authenticator(
             core.known_clients,
             authentication,
-            _OwnTokens(core.introspector, core.options.issuer),
+            _OwnTokens(core.introspector, core.key_proofs, core.options.issuer),
             issuer=core.options.issuer,
             workloads=workloads,
             callers=self._document.callers,
@@ -105,12 +136,49 @@ class Access:
         if self._certificate_authorizer is not None:
             self._certificate_authorizer.clients = core.clients
         self._authorizer = ProofAuthorizer(
-            self._authenticator, self._certificate_authorizer or TrustingAuthorizer()
+            self._authenticator,
+            self._certificate_authorizer or TrustingAuthorizer(),
+            hosts=own_hosts(self._settings, core.options.issuer),
         )
         core.clients.on_change(lambda _changed: self._clients_changed())
+        self._risk = core.risk
+        self._risk_changed(self._document.risk, self._locations.prepare(self._document.risk.locations))
         self._upstreams = core.oauth.login.upstreams
         self._upstreams_changed(self._document, providers)
+        self._receiver = core.security_events
+        self._receiver.transmitters = transmitters
         return self._authorizer
+
+    @property
+    def policy_problem(self) -> str:
+        """Why the newest policy file or overrides are not in force. Empty: they are."""
+        overrides = "" if self._overrides is None else self._overrides.problem
+        return overrides or self.policy_file.problem
+
+    @property
+    def callers(self) -> Mapping[str, Rights]:
+        """The rights of the callers of the policy file in force, by name."""
+        return self._document.callers
+
+    @property
+    def automatic_rules(self) -> AutomaticRules:
+        """The rules of automatic revocation of the policy file in force."""
+        return self._document.automatic_rules
+
+    @property
+    def operators(self) -> Mapping[str, OperatorEntry]:
+        """The operators of the policy file in force, by name."""
+        return self._document.operators
+
+    async def parse_policies(self, text: str) -> PolicyBook:
+        """Return the policies of the text of a policy file that this node would accept. Raises `ConfigurationError`.
+
+        Opens no file that the text names: the answer would tell a caller which files this node has.
+        """
+        document = await asyncio.to_thread(self.policy_file.parse, text.encode("utf-8", "surrogatepass"))
+        require_classification(self._settings, document)
+        trusted_issuers(document, IssuerKeys(self._clock).of(document), self._settings.issuer)
+        return document.book
 
     @property
     def authenticator(self) -> Authenticator:
@@ -121,7 +189,8 @@ class Access:
     def background(self) -> Background:
         """The background tasks by name; each runs until cancelled."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "policy-file": lambda: self.policy_file.watch(self._policies_changed)
+            "policy-file": lambda: self.policy_file.watch(self._policies_changed),
+            "address-databases": self._locations.run,
         }
         if (authorities := self._authorities) is not None:
             tasks["client-authorities"] = lambda: authorities.watch(self._authorities_changed)
@@ -131,19 +200,31 @@ class Access:
 
     def _issuers(
         self, document: PolicyDocument
-    ) -> tuple[Workloads, TrustedIssuers, Mapping[str, OidcUpstream]]:
-        """Return the issuers and identity providers of a document. Raises `ConfigurationError`."""
+    ) -> tuple[Workloads, TrustedIssuers, Mapping[str, OidcUpstream], Mapping[str, ConnectedTransmitter]]:
+        """Return the issuers, identity providers and transmitters of a document. Raises `ConfigurationError`."""
         keys = self._keys.of(document)
         workloads = [(each, keys[each.place]) for each in document.workload_issuers.values()]
         trusted = trusted_issuers(document, keys, self._settings.issuer)
-        return Workloads(workloads, self._clock), trusted, self._providers.of(document, keys)
+        providers, transmitters = self._providers.of(document, keys), self._transmitters.of(document, keys)
+        return Workloads(workloads, self._clock), trusted, providers, transmitters
 
     def _policies_changed(self, document: PolicyDocument) -> None:
-        workloads, trusted, providers = self._issuers(document)  # first, because it may refuse the document
+        # First what may refuse the document.
+        require_classification(self._settings, document)
+        workloads, trusted, providers, transmitters = self._issuers(document)
+        databases = self._locations.prepare(document.risk.locations)
+        before, old = self._document, self.policies.book
+        self.policies.replace_file(document.book)
         self._document = document
-        self.policies.book = document.book
+        if changes := policy_changes(before, document, old, self.policies.book):
+            logger.info("the policies have changed: %s", changes)
+        if self._overrides is not None:
+            self._overrides.file_changed()
+        self._risk_changed(document.risk, databases)
         if self._assertions is not None:
             self._assertions.trusted = trusted
+        if self._receiver is not None:
+            self._receiver.transmitters = transmitters
         self._upstreams_changed(document, providers)
         if self._authenticator is not None and self._authorizer is not None:
             self._authenticator.workloads = workloads
@@ -151,6 +232,11 @@ class Access:
             self._authorizer.changed()
         if self._certificate_authorizer is not None:
             self._certificate_authorizer.callers = document.callers
+
+    def _risk_changed(self, rules: RiskRules, databases: AddressDatabases | None) -> None:
+        if self._risk is not None:
+            self._risk.replace(rules)
+            self._locations.use(rules.locations, databases, self._risk)
 
     def _upstreams_changed(self, document: PolicyDocument, providers: Mapping[str, OidcUpstream]) -> None:
         if self._upstreams is not None:
@@ -165,6 +251,22 @@ class Access:
             self._certificate_authorizer.clients_changed()
         if self._authorizer is not None:
             self._authorizer.changed()
+
+
+def own_hosts(settings: Settings, issuer: str) -> frozenset[str]:
+    """Return the names and addresses of this service: those of its issuer, its addresses and its certificate.
+
+    A certificate that is replaced later adds none.
+    """
+    hosts = {urlsplit(issuer).hostname or ""}
+    hosts |= {
+        address.host
+        for name, address in settings.addresses
+        if isinstance(address, Address) and name != "METRICS_ADDRESS"
+    }
+    if settings.tls_cert_file is not None:
+        hosts |= server_names(settings.tls_cert_file)
+    return frozenset(hosts - {""})
 
 
 def client_key_sources(
@@ -193,15 +295,19 @@ def require_classification(settings: Settings, document: PolicyDocument) -> None
 class _OwnTokens:
     """Validates access tokens whose audience is this service."""
 
-    def __init__(self, introspector: Introspector, issuer: str) -> None:
+    def __init__(self, introspector: Introspector, proofs: KeyProofs, issuer: str) -> None:
         self._introspector = introspector
+        self._proofs = proofs
         self._issuer = issuer
 
-    async def validate(self, token: str) -> VerifiedClaims:
+    async def validate(self, proof: BearerProof) -> VerifiedClaims:
         """See `OwnTokens.validate`."""
-        query = TokenQuery(token, audience=self._issuer, kind=TokenKind.ACCESS)
+        query = TokenQuery(
+            proof.token, audience=self._issuer, kind=TokenKind.ACCESS, caller_checks_binding=True
+        )
         answer = await self._introspector.validate(Caller.system(), query)
         if answer.reason is not None or not isinstance(answer.claims, VerifiedClaims):
             why = "invalid" if answer.reason is None else answer.reason.value
             raise CallerUnauthenticatedError(f"the bearer token is not accepted: {why}")
+        self._proofs.check(answer.claims, proof.token, proof.presented, proof.scheme)
         return answer.claims

@@ -7,26 +7,37 @@ import getpass
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from token_service import __version__
 from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, sector_documents
+from token_service.app.core import Core
+from token_service.app.personal_data_start import settle_personal_data
 from token_service.config import Settings, load_pairwise_key, prepare_data_dir
 from token_service.config.policy_file import PolicyFile
 from token_service.core.access.caller import Caller
 from token_service.core.administration.clients import ClientAdministration
+from token_service.core.clients.profile import ProfileRules
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Actor
 from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.manager import KeyManager
-from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import PolicyBook
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.revoker import carry_out
 from token_service.core.subscribers.registry import Subscribers
+from token_service.core.subscribers.reports import REPORT_AGE
 from token_service.core.subscribers.waits import Waits
+from token_service.errors import ConfigurationError
+from token_service.stores.sql import SqlStores, migrations
+from token_service.stores.sql.migrations.step import Step
+from token_service.stores.sql.personal_changes import PersonalDataChanges
 from token_service.telemetry import Audit as AuditTrail
 from token_service.tokens.revocation import Cursor, RevocationTarget
 
@@ -40,11 +51,52 @@ def operator() -> Caller:
     return Caller.operator(f"{user}@{socket.gethostname()}")
 
 
-async def migrate(settings: Settings) -> str:
-    """Migrate the database to the current schema; return the revision of the schema."""
+async def migrate(settings: Settings, progress: Callable[[int, int], None] = lambda _done, _all: None) -> str:
+    """Migrate the database to the current schema; return the revision of the schema.
+
+    `progress` is called with the number of migrations done and of all missing ones.
+    """
     await asyncio.to_thread(prepare_data_dir, settings.data_dir)
     async with open_stores(settings) as stores:
-        return await stores.migrate()
+        return await stores.migrate(progress)
+
+
+async def missing_migrations(settings: Settings) -> tuple[str | None, Sequence[Step]]:
+    """Return the schema revision of the database, or None without a schema, and the migrations that `migrate` would run.
+
+    Changes nothing. Raises `NewerSchemaError`, `ConfigurationError` and `StoreUnavailableError`.
+    """
+    return await migrations.missing(settings.database_url)
+
+
+async def undoable_migrations(settings: Settings, to: str) -> tuple[str | None, Sequence[Step]]:
+    """Return the schema revision of the database, and the migrations that `undo_migrations` would undo. Changes nothing.
+
+    Raises `NewerSchemaError`, `ConfigurationError` and `StoreUnavailableError`.
+    """
+    return await migrations.undoable(settings.database_url, to)
+
+
+async def undo_migrations(
+    settings: Settings, to: str, progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> None:
+    """Undo the migrations after the revision `to`.
+
+    Raises `ConfigurationError` if a node of this version runs, because it needs what would be deleted.
+    """
+    revision, undone = await migrations.undoable(settings.database_url, to)
+    if not undone:
+        return
+    if revision == migrations.HEAD:
+        async with open_stores(settings) as stores:
+            reports = await stores.nodes.reports(REPORT_AGE, purge=False)
+        running = [each.node_id for each in reports if each.details and each.details.version == __version__]
+        if running:
+            raise ConfigurationError(
+                f"nodes of this version run on the database and need its schema: {', '.join(running)}; stop them first "
+                "(a node that was killed counts as running for 10 s)"
+            )
+    await migrations.undo(settings.database_url, to, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +110,18 @@ class Keys:
     log: RevocationLog
     audit: Audit
     operator: Caller
+    personal_data: PersonalDataChanges
+    rewrap_sealed: Callable[[Actor], Awaitable[int]]
+    """Encrypts the headers of event streams and the secrets of webhooks again; returns how many used another key."""
+
+    async def rewrap(self) -> int:
+        """Encrypt everything that the first key-encryption key should encrypt; return how many used another one.
+
+        Raises `ConfigurationError` and `StoreUnavailableError`.
+        """
+        actor = self.operator.actor()
+        sealed = await self.rewrap_sealed(actor)
+        return sealed + await self.manager.rewrap(actor) + await self.personal_data.rewrap(actor)
 
     async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
         """Revoke a key without a node; return a place in the log that includes the revocation.
@@ -80,6 +144,28 @@ class Keys:
         return await self.waits.wait_applied(cursor, timeout)
 
 
+def _keys(core: Core, stores: SqlStores) -> Keys:
+    """Return the keys of a core.
+
+    The log is that of the database without `FailoverLog`: these commands must not renew it after a failover.
+    """
+
+    async def rewrap_sealed(actor: Actor) -> int:
+        return await core.ssf.rewrap() + await core.webhooks.secrets.rewrap(stores.webhooks, actor)
+
+    return Keys(
+        keyring=core.keyring,
+        manager=core.key_manager,
+        subscribers=core.subscribers,
+        waits=core.waits,
+        log=stores.log,
+        audit=core.ports.audit,
+        operator=operator(),
+        personal_data=stores.personal_data_changes,
+        rewrap_sealed=rewrap_sealed,
+    )
+
+
 @asynccontextmanager
 async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
     """Load the keys of the database for a command that changes them.
@@ -93,10 +179,7 @@ async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
         await stores.require_current()
         async with open_core(settings, stores, audit, node_id, policies=policies, needs_module=False) as core:
             await core.keyring.refresh()
-            # Use the database's log without `FailoverLog`: these commands must not renew it after a failover.
-            yield Keys(
-                core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit, operator()
-            )
+            yield _keys(core, stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +209,10 @@ async def administer_personal_tokens(
     async with open_stores(settings, await audit_keys_of(settings), node_id) as stores:
         await stores.require_current()
         async with open_core(settings, stores, audit, node_id, policies=policies, needs_module=False) as core:
+            await settle_personal_data(settings, stores)
             await core.key_rotation.ensure()
             await core.clients.refresh()
-            keys = Keys(
-                core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit, operator()
-            )
+            keys = _keys(core, stores)
             try:
                 yield PersonalTokens(core.personal_access_tokens, keys)
             finally:
@@ -162,4 +244,5 @@ async def administer_clients(
             secrets.token_bytes,
             AuditTrail(),
             sector_documents(settings) if has_pairwise_key else None,
+            ProfileRules(settings.minimum_security_profile, settings.signing_algorithm),
         )

@@ -10,6 +10,8 @@ from token_service.app.access import require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
 from token_service.app.edges import http_tls, tls_files
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.app.locations import Locations
+from token_service.app.security_events import Transmitters
 from token_service.app.upstreams import IdentityProviders
 from token_service.clock import SystemClock
 from token_service.config import (
@@ -26,7 +28,7 @@ from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.listening import bind_all
 from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.rpc.server.unix_socket import UnixSocketPath
-from token_service.telemetry import find_exporters
+from token_service.telemetry import check_traces, find_exporters, require_shareable_exporters
 
 
 async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
@@ -50,6 +52,8 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         keys = IssuerKeys(SystemClock()).of(document)
         trusted_issuers(document, keys, settings.issuer)
         IdentityProviders(SystemClock(), issuer=settings.issuer).of(document, keys)
+        Transmitters(issuer=settings.issuer).of(document, keys)
+        Locations().prepare(document.risk.locations)
     with noting():
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()
@@ -66,11 +70,13 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         open_stores(settings)
     with noting():
-        if settings.redis_url is not None:
-            for adapter in redis_adapters(settings.redis_url):
-                await adapter.aclose()
+        for adapter in redis_adapters(settings) or ():
+            await adapter.aclose()
     with noting():
         find_exporters(environ)
+        require_shareable_exporters(environ, settings.workers)
+    with noting():
+        check_traces(environ)
     with noting():
         if not settings.is_production and settings.data_dir.exists():
             prepare_data_dir(settings.data_dir)

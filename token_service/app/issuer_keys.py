@@ -32,6 +32,7 @@ class IssuerKeys:
             *document.workload_issuers.values(),
             *(each for each in document.trusted_issuers.values() if not each.is_own),
             *(each for each in document.upstreams.values() if isinstance(each, OidcSettings)),
+            *document.security_event_transmitters.values(),
         ]
         self._sources = {
             each.place: self._sources.get(each.place)

@@ -4,45 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from token_service import __version__
 from token_service.app.access import Access
 from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, redis_adapters
-from token_service.app.core import Core
+from token_service.app.console import console_history, make_console_routes
 from token_service.app.edges import (
     grpc_limits,
     http_certificates,
     http_edge,
     http_tls,
+    make_event_readers,
     make_feed,
     make_oauth_routes,
     make_services,
     tls_files,
 )
+from token_service.app.metering.counting import count_core, event_counter, port_counts
+from token_service.app.metering.gauges import Gauges, Observed
+from token_service.app.metering.serving import MetricsPage, share_of
+from token_service.app.personal_data_start import settle_personal_data
+from token_service.app.ports import NodeFiles
+from token_service.app.readiness import Colleagues, NodeReadiness
+from token_service.app.reload import Reloader
+from token_service.app.reloadable import apply_settings
+from token_service.app.signals import Signals
 from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.core.events.queue import RowQueue
-from token_service.core.logout.delivering import Outcome
-from token_service.core.policies.rates import Bucket, Operation
 from token_service.listening import NodeAddresses
 from token_service.rpc.server.server import GrpcServer
-from token_service.rpc.stream.feed import Feed
-from token_service.telemetry import Audit, Metrics
+from token_service.stores.sql.migrations import HEAD
+from token_service.telemetry import Audit, Metrics, Traces
+from token_service.telemetry.board import MetricsShare
+from token_service.telemetry.registry import TLS_FAILURES
 from token_service.tokens import strict_json
 from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
 from token_service.web.oauth.discovery import issuer_path
 from token_service.web.oauth.pages import Pages
+from token_service.web.probes import Checks, Probes
 from token_service.web.server import HttpServer, bind as bind_http
 
 
 @asynccontextmanager
-async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[NodeAddresses]:
+async def node(
+    settings: Settings,
+    environ: Mapping[str, str],
+    share: MetricsShare | None = None,
+    reload: asyncio.Event | None = None,
+    colleagues: Colleagues | None = None,
+) -> AsyncIterator[NodeAddresses]:
     """Run a node; yield its addresses.
 
-    Leaving the context stops the node. A background task that fails ends the node.
+    `share`: its part in the page of metrics of several workers. `colleagues`: the workers that share its ports; None: it is
+    alone.
+
+
+    Setting `reload` makes the node load its settings again. Leaving the context stops the node. A background task that
+    fails ends the node.
     """
     async with AsyncExitStack() as stack:
         http_address = settings.http_address
@@ -53,42 +76,54 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
         settings = settings.listening(
             settings.grpc_address, Address(http_address.host, bound[0].getsockname()[1])
         )
-        yield await stack.enter_async_context(_node(settings, environ, bound))
+        share = share_of(settings, share)
+        yield await stack.enter_async_context(
+            _node(settings, environ, bound, share, reload or asyncio.Event(), colleagues)
+        )
 
 
 @asynccontextmanager
 async def _node(
-    settings: Settings, environ: Mapping[str, str], http_listeners: Sequence[socket.socket]
+    settings: Settings,
+    environ: Mapping[str, str],
+    http_listeners: Sequence[socket.socket],
+    share: MetricsShare | None,
+    reload: asyncio.Event,
+    colleagues: Colleagues | None,
 ) -> AsyncIterator[NodeAddresses]:
     connections = share_connections(
         raise_descriptor_limit(), pool_size=settings.database_pool_size, max_streams=settings.max_streams
     )
     node_id = new_node_id()
     access = Access(settings, environ, SystemClock())
+    reloader = Reloader(settings, environ, SystemClock(), node_id=node_id, requested=reload)
     tls = await asyncio.to_thread(http_tls, settings)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
 
     async with AsyncExitStack() as stack:
-        metrics = Metrics(environ, node_id)
+        metrics = Metrics(environ, node_id, None if share is None else share.segment)
         stack.callback(metrics.close)
+        traces = Traces(environ, node_id, trusts_callers=settings.trace_sampling_by_callers)
+        stack.callback(traces.close)
         stores = await stack.enter_async_context(
             open_stores(settings, await audit_keys_of(settings), node_id)
         )
         rows = RowQueue(stores.audit.append, SystemClock())
         audit = Audit(
-            metrics.counter("token_service.events", "Events of the audit trail, by name."),
+            event_counter(metrics, settings.metrics_top_clients),
             rows,
-            routine_rows=settings.audit_routine == "sql",
+            routine_rows=settings.audit_routine != "log",
         )
+        stores.audit.announce_routine(settings.audit_routine == "events")
         stack.callback(audit.flush)
         if settings.is_production:
             await stores.require_current()
         else:
             await stores.migrate()
-        mirror = counters = None
-        if settings.redis_url is not None:
-            mirror, counters = redis_adapters(settings.redis_url)
+        await settle_personal_data(settings, stores)
+        mirror, counters = redis_adapters(settings) or (None, None)
+        if mirror is not None and counters is not None:
             stack.push_async_callback(mirror.aclose)
             stack.push_async_callback(counters.aclose)
         core = await stack.enter_async_context(
@@ -98,18 +133,27 @@ async def _node(
                 audit,
                 node_id,
                 policies=access.policies,
+                files=NodeFiles(
+                    callers=lambda: access.callers,
+                    automatic_rules=lambda: access.automatic_rules,
+                    parse_policies=access.parse_policies,
+                    policy_problem=lambda: access.policy_problem,
+                    configuration=reloader.effective,
+                ),
                 mirror=mirror,
                 counters=counters,
-                rate_limited=_count_limited(metrics),
-                logout_counted=_count_logouts(metrics),
+                counts=port_counts(metrics),
             )
         )
+        audit.on_stored = core.event_feed.wake
         authorizer = access.authorizer(core)
+        lag = count_core(metrics, core, stores)
         await core.start()
         limits = grpc_limits(settings, connections.grpc)
         feed = make_feed(core, authorizer, limits)
+        event_readers = make_event_readers(core, authorizer, limits)
         grpc_server = GrpcServer(
-            make_services(core, feed),
+            make_services(core, feed, event_readers, metrics),
             limits=limits,
             authorizer=authorizer,
             address=str(settings.grpc_address),
@@ -118,33 +162,60 @@ async def _node(
             metrics=metrics,
             token_address=None if settings.grpc_token_address is None else str(settings.grpc_token_address),
             refusals=core.refusals,
+            tracer=traces.tracer,
         )
-        _add_gauges(metrics, core, access, feed)
-        listening = False
+        signals = Signals(core, access, stores, rows, tls_files(settings))
+        core.cluster.description.signals = signals.read
 
-        def problems() -> list[str]:
-            found = [] if listening else ["gRPC does not listen: the node is starting or stopping"]
-            if core.tailer.staleness > settings.replica_max_age:
-                found.append(f"the node can't read the revocation log: {core.tailer.trouble}")
-            if stores.trouble is not None:
-                found.append(stores.trouble)
-            return found
+        def checks() -> Checks:
+            is_stale = core.tailer.staleness > settings.replica_max_age
+            return {
+                "revocation-log": f"the node can't read the revocation log: {core.tailer.trouble}"
+                if is_stale
+                else None,
+                "database-writes": stores.trouble,
+                "personal-data": stores.personal_data.trouble,
+            }
 
-        edge = http_edge(settings, metrics)
+        readiness = NodeReadiness(checks, colleagues)
+        signals.problems = readiness.problems
+        observed = Observed(
+            core=core,
+            access=access,
+            feed=feed,
+            event_readers=event_readers,
+            stores=stores,
+            rows=rows,
+            lag=lag,
+            tls=tls_files(settings),
+            problems=readiness.problems,
+        )
+        gauges = Gauges(metrics, observed)
+        page = MetricsPage(settings, share, gauges.update)
+        history = console_history(core, page.values)
+        edge = http_edge(settings, metrics, traces.tracer)
         http_server = HttpServer(
             settings.http_address.host,
             settings.http_address.port,
             make_app(
                 lambda: strict_json.encode({"keys": core.keyring.jwks}),
-                problems,
-                edge=edge,
-                routes=make_oauth_routes(
-                    core,
-                    access.authenticator,
-                    edge,
-                    certificates=http_certificates(settings),
-                    pages=Pages(settings.templates_dir),
+                Probes(
+                    readiness=readiness.ready,
+                    startup=readiness.startup,
+                    version={"version": __version__, "schema_revision": HEAD},
                 ),
+                edge=edge,
+                routes=[
+                    *page.routes(edge),
+                    *make_oauth_routes(
+                        core,
+                        access.authenticator,
+                        edge,
+                        certificates=http_certificates(settings),
+                        pages=Pages(settings.templates_dir),
+                    ),
+                    *make_console_routes(core, settings, lambda: access.operators, history, edge),
+                ],
                 key_announce_time=settings.key_announce_time,
                 issuer_path=issuer_path(core.options.issuer),
             ),
@@ -153,70 +224,38 @@ async def _node(
             bound=http_listeners,
             tls=tls,
         )
+        reloader.on_change(
+            lambda changed: apply_settings(
+                changed, core=core, audit=audit, grpc_server=grpc_server, feed=feed, http=edge
+            )
+        )
         background = {
+            "reload": reloader.run,
+            "readiness": readiness.run,
             "space": stores.watch,
+            "personal-data": stores.personal_data.run,
             "audit-rows": rows.run,
+            "signals": signals.run,
+            "gauges": gauges.run,
+            **({"console-history": history.run} if settings.has_console else {}),
             **core.background(),
             **access.background(),
         }
+        failures = metrics.counter(TLS_FAILURES)
         if tls is not None:
+            if failures is not None:
+                tls.on_failure = lambda reason: failures.add(1, reason)
             background["http-tls"] = tls.watch
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(), name=name) for name, run in background.items()]
-            async with http_server:
+            async with page.server(), http_server:
                 grpc_address = await grpc_server.start()
                 tasks.append(group.create_task(grpc_server.run(), name="grpc-server"))
-                listening = True
+                readiness.started()
                 try:
                     yield NodeAddresses(grpc_address, http_server.address, grpc_server.bound_token_address)
                 finally:
-                    listening = False
+                    readiness.stopping()
                     await grpc_server.stop(settings.shutdown_grace)
             for task in tasks:
                 task.cancel()
-
-
-def _count_limited(metrics: Metrics) -> Callable[[Operation, Bucket], None] | None:
-    counter = metrics.counter(
-        "token_service.rate_limited", "Calls that a rate of the policy refused, by operation and bucket."
-    )
-    if counter is None:
-        return None
-    return lambda operation, bucket: counter.add(
-        1, {"token_service.operation": operation.value, "token_service.bucket": bucket.value}
-    )
-
-
-def _count_logouts(metrics: Metrics) -> Callable[[Outcome], None] | None:
-    counter = metrics.counter(
-        "token_service.logouts", "Attempts to tell a client that a session has ended, by outcome."
-    )
-    if counter is None:
-        return None
-    return lambda outcome: counter.add(1, {"token_service.outcome": outcome.value})
-
-
-def _add_gauges(metrics: Metrics, core: Core, access: Access, feed: Feed) -> None:
-    metrics.gauge(
-        "token_service.replica.staleness",
-        "Time since this process last knew the head of the revocation log.",
-        lambda: core.tailer.staleness,
-        "s",
-    )
-    metrics.gauge(
-        "token_service.revocations",
-        "Revocations kept because a token they revoke could otherwise still be valid.",
-        lambda: len(core.replica.revocations),
-    )
-    metrics.gauge(
-        "token_service.policy_file.failing",
-        "1 while the policy file is unusable and the policies read earlier stay in force.",
-        lambda: int(access.policy_file.is_failing),
-    )
-    if (logout := core.backchannel_logout) is not None:
-        metrics.gauge(
-            "token_service.logouts.pending",
-            "Logouts that clients are still to be told of, on the node that delivers them.",
-            lambda: logout.backlog.count,
-        )
-    metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(feed))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from token_service.app.ports import Ports
+from token_service.core.access.key_proofs import KeyProofs
+from token_service.core.administration.external_revocations import ExternalRevocations
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.lookup import Clients
 from token_service.core.clients.pairwise import PairwiseSubjects
@@ -69,7 +71,9 @@ class OAuthParts:
     issuer: Issuer
     refresher: Refresher
     revoker: Revoker
+    external_revocations: ExternalRevocations
     introspector: Introspector
+    key_proofs: KeyProofs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +182,9 @@ def make_oauth_use_cases(parts: OAuthParts) -> OAuthUseCases:
         login=login,
         devices=devices,
         upstream_logout=UpstreamLogout(
-            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+            lambda: login.upstreams.current, parts.external_revocations, stores.used_ids
         ),
-        userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
+        userinfo=UserInfo(introspector, parts.key_proofs, stores.sessions, subjects, clock),
         end_session=EndSession(
             id_tokens,
             parts.clients,

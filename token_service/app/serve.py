@@ -14,8 +14,10 @@ from contextlib import suppress
 from typing import Final
 
 from token_service.app.node import node
+from token_service.app.readiness import Colleagues
 from token_service.config import Settings
 from token_service.listening import NodeAddresses
+from token_service.telemetry.board import MetricsShare
 
 _M_MMAP_THRESHOLD: Final = -3
 """From malloc.h."""
@@ -29,8 +31,18 @@ Ready = Callable[[NodeAddresses], None]
 """`ready(addresses)`, with the bound addresses."""
 
 
-async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
-    """Run one node until SIGTERM or SIGINT, then stop it in order.
+async def serve(
+    settings: Settings,
+    ready: Ready,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    share: MetricsShare | None = None,
+    colleagues: Colleagues | None = None,
+) -> None:
+    """Run one node until SIGTERM or SIGINT, then stop it in order. SIGHUP makes it load its settings again.
+
+    `share`: the part of this worker in the page of metrics; None: the node has no other workers. `colleagues`: the workers that
+    share its ports.
 
     A stopping node refuses new calls, finishes running calls and ends streams. Raises `ConfigurationError` for a wrong
     environment, and the error of a failed background task.
@@ -53,8 +65,13 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, heed)
+    reload = asyncio.Event()
+    # Not a handler of the loop: that would disappear with the loop, and a SIGHUP in the last moments of a stop would kill
+    # the process.
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.set))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked since the start of the process
     try:
-        async with node(settings, environ) as addresses:
+        async with node(settings, environ, share, reload, colleagues) as addresses:
             is_starting = False
             _settle_memory()
             ready(addresses)
@@ -70,6 +87,8 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _end_late(seconds: float) -> None:

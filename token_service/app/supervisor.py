@@ -22,9 +22,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
+from token_service.app.worker_readiness import WorkerReadiness
 from token_service.config import Address, Settings
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
+from token_service.telemetry.board import Board, MetricsShare
 
 MAX_FAILED_STARTS: Final = 5
 """Consecutive failed starts of workers after which the service stops, unless a worker still runs."""
@@ -40,9 +42,21 @@ logger = logging.getLogger(__name__)
 class Worker:
     """The result of `supervise` in a worker process."""
 
-    def __init__(self, settings: Settings, ready_pipe: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ready_pipe: int,
+        number: int,
+        readiness: WorkerReadiness,
+        share: MetricsShare | None,
+    ) -> None:
+        self.share = share
+        """The part of this worker in the page of metrics; None: there is no page."""
         self.settings = settings
         """The settings with the real ports and `reuse_port`."""
+        self.number = number
+        self.readiness = readiness
+        """The readiness of all workers."""
         self._ready_pipe = ready_pipe
 
     def ready(self) -> None:
@@ -65,8 +79,14 @@ def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worke
         token_address = settings.grpc_token_address
         if token_address is not None:
             token_address = _reserve(token_address, "GRPC_TOKEN_ADDRESS", ports)
+        metrics_address = settings.metrics_address
+        if isinstance(metrics_address, Address):
+            metrics_address = _reserve(metrics_address, "METRICS_ADDRESS", ports)
         settings = replace(
-            settings.listening(grpc_address, http_address), grpc_token_address=token_address, reuse_port=True
+            settings.listening(grpc_address, http_address),
+            grpc_token_address=token_address,
+            metrics_address=metrics_address,
+            reuse_port=True,
         )
         try:
             return _Supervisor(settings, announce).run()
@@ -120,10 +140,14 @@ class _Supervisor:
         self._settings = settings
         self._announce = announce
         self._slots = [_Slot(number) for number in range(settings.workers)]
+        has_page = settings.shows_metrics
+        self._board = Board(settings.workers) if has_page else None
+        self._readiness = WorkerReadiness(settings.workers)
         self._failed_starts = 0
         self._announced = False
         self._exit_code = 0
         self._stop_signals: list[int] = []
+        self._reload = False
         self._kill_at: float | None = None
         """The time at which to kill remaining workers; None: not stopping."""
 
@@ -137,8 +161,9 @@ class _Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._old_handlers = {
             number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
         }
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         while not self._stopping or self._running():
             self._start_due()
             self._wait()
@@ -157,11 +182,18 @@ class _Supervisor:
         return [slot for slot in self._slots if slot.pid]
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        if number != signal.SIGCHLD:
+        if number == signal.SIGHUP:
+            self._reload = True
+        elif number != signal.SIGCHLD:
             self._stop_signals.append(number)
 
     def _obey(self) -> None:
-        """Handle signals: the first one stops the workers, further ones kill them."""
+        """Handle signals: SIGHUP goes to the workers, the first other one stops them, further ones kill them."""
+        if self._reload:
+            self._reload = False
+            logger.info("SIGHUP: the workers load their settings again")
+            for slot in self._running():
+                os.kill(slot.pid, signal.SIGHUP)
         while self._stop_signals:
             number = signal.Signals(self._stop_signals.pop(0))
             if self._stopping:
@@ -211,7 +243,7 @@ class _Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         ready_read, ready_write = os.pipe()
-        stop_signals = {signal.SIGTERM, signal.SIGINT}
+        stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(
             signal.SIG_BLOCK, stop_signals
         )  # blocked until the child has removed the parent's handlers
@@ -219,7 +251,8 @@ class _Supervisor:
         if pid == 0:
             os.close(ready_read)
             self._become_worker()
-            raise _InWorkerError(Worker(self._settings, ready_write))
+            share = None if self._board is None else MetricsShare(self._board, slot.number)
+            raise _InWorkerError(Worker(self._settings, ready_write, slot.number, self._readiness, share))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
         os.close(ready_write)
         slot.pid, slot.is_ready, slot.ready_pipe = pid, False, ready_read
@@ -232,14 +265,18 @@ class _Supervisor:
         # this thread would wake no event loop.
         patience = self._settings.shutdown_grace + _KILL_AFTER
         threading.Thread(target=_end_with_parent, args=(self._alive_read, patience), daemon=True).start()
-        # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
+        # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough. SIGHUP stays
+        # blocked until the worker has a handler for it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _leave(self) -> None:
-        """Release the handlers and descriptors that only the parent needs."""
+        """Release the handlers and descriptors that only the parent needs.
+
+        SIGHUP is ignored from now on: it must not kill a parent that is about to end, nor a worker before it has a handler.
+        """
         signal.set_wakeup_fd(-1)
         for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else handler)
         self._selector.close()
         pipes = [slot.ready_pipe for slot in self._slots if slot.ready_pipe >= 0]
         for descriptor in (self._alive_write, self._wake_read, self._wake_write, *pipes):
@@ -269,6 +306,8 @@ class _Supervisor:
             if pid:
                 self._close_ready_pipe(slot)
                 was_ready, slot.is_ready, slot.pid = slot.is_ready, False, 0
+                if self._board is not None:
+                    self._board.segments[slot.number].leave()
                 self._ended(slot, pid, os.waitstatus_to_exitcode(status), was_ready=was_ready)
 
     def _ended(self, slot: _Slot, pid: int, code: int, *, was_ready: bool) -> None:

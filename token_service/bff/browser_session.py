@@ -15,8 +15,17 @@ from token_service.clock import Clock
 class BrowserSession:
     """A user who is logged in, as of the begin of the request. It never shows a token in its `repr`."""
 
-    def __init__(self, opened: OpenedSession, sessions: Sessions, renewal: Renewal, clock: Clock) -> None:
+    def __init__(
+        self,
+        opened: OpenedSession,
+        sessions: Sessions,
+        renewal: Renewal,
+        clock: Clock,
+        origin: Mapping[str, str],
+    ) -> None:
+        """`origin`: headers about the browser of the request."""
         self._opened = opened
+        self._origin = origin
         self._sessions = sessions
         self._renewal = renewal
         self._clock = clock
@@ -42,7 +51,7 @@ class BrowserSession:
         In a request it is ready. A WebSocket that outlives it waits for a renewal. Raises `SessionEndedError`, and
         `ProviderUnavailableError` or `StoreUnavailableError` if the token has expired and can't be renewed now.
         """
-        self._opened = await self._renewal.usable(self._opened)
+        self._opened = await self._renewal.usable(self._opened, self._origin)
         return self._opened.content.access_token
 
     async def is_active(self) -> bool:

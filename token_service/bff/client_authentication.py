@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from token_service.tokens.algorithms import algorithm_of
+from token_service.tokens.algorithms import Algorithm, algorithm_of
 from token_service.tokens.secret import Secret
 
 ASSERTION_TTL: Final = 60
@@ -64,15 +64,19 @@ class ClientSecretBasic:
 
 @dataclass(frozen=True, slots=True)
 class PrivateKeyJwt:
-    """A JWT signed with a private key of the client (RFC 7523, section 2.2): RS256, ES256 or EdDSA, by the key's type."""
+    """A JWT signed with a private key of the client (RFC 7523, section 2.2).
+
+    The type of the key decides its algorithm: ES256, EdDSA or, for RSA, `RS256` unless `algorithm` is PS256.
+    """
 
     client_id: str
     key: RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey = field(repr=False)
     key_id: str
+    algorithm: Algorithm | None = None
     method: str = field(default="private_key_jwt", init=False)
 
     def __post_init__(self) -> None:
-        algorithm_of(self.key.public_key())  # refuses keys that are too weak
+        algorithm_of(self.key.public_key(), self.algorithm)  # refuses keys that are too weak
 
     async def prove(self, issuer: str, now: float) -> Proof:
         """Return a new assertion. `aud` is the issuer alone, so no other server accepts it."""
@@ -84,7 +88,7 @@ class PrivateKeyJwt:
             "iat": int(now),
             "exp": int(now) + ASSERTION_TTL,
         }
-        algorithm = algorithm_of(self.key.public_key()).value
+        algorithm = algorithm_of(self.key.public_key(), self.algorithm).value
         # A signature with a large RSA key takes milliseconds, in which the event loop serves others.
         assertion = await asyncio.to_thread(jwt.encode, claims, self.key, algorithm, {"kid": self.key_id})
         return Proof(form={"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion})

@@ -67,6 +67,11 @@ class Provider:
     """Seconds for a request to the provider, in total."""
     tls: ssl.SSLContext | None = None
     """Replaces the certificate authorities of the system."""
+    tells_origin: bool = False
+    """Tell the token endpoint the address and the user agent of the browser, in `X-Forwarded-For` and `User-Agent`.
+
+    The provider believes it only of an application that it trusts as a proxy, and compares the uses of a session by it.
+    """
 
     def __post_init__(self) -> None:
         _require_url("Provider.issuer", self.issuer)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from token_service.bff.browser_origin import origin_headers
 from token_service.bff.config import BffConfig, SameSite
 from token_service.bff.cookies import MAX_LOGINS, Cookies
 from token_service.bff.exchange import (
@@ -91,7 +93,7 @@ class Login:
             # Before the code is sent, because a provider revokes the tokens of a code that it sees twice.
             if not await self._sessions.use_state(state, login.expire_time, now):
                 raise LoginFailedError("This login was completed before.")
-            session_id = await self._log_in(parameters, login)
+            session_id = await self._log_in(parameters, login, origin_headers(scope, self._config.provider))
             for previous in {login.previous, self._session_key(scope)} - {""}:
                 await self._sessions.store.delete(previous)
         except LoginFailedError as error:
@@ -119,7 +121,7 @@ class Login:
             logger.warning("a login was refused: its answer names another issuer")
             raise LoginFailedError("The answer came from another login service.")
 
-    async def _log_in(self, parameters: dict[str, str], login: LoginState) -> str:
+    async def _log_in(self, parameters: dict[str, str], login: LoginState, origin: Mapping[str, str]) -> str:
         """Redeem the code, and return the id of a new session."""
         if "error" in parameters:
             error = parameters["error"]
@@ -130,7 +132,7 @@ class Login:
             raise LoginFailedError("The answer of the login service has no code.")
         sent_at = self._clock.now()
         try:
-            tokens = await self._provider.redeem(code, self._config.redirect_uri, login.verifier)
+            tokens = await self._provider.redeem(code, self._config.redirect_uri, login.verifier, origin)
         except GrantRefusedError:
             raise LoginFailedError("The login service refused the code.") from None
         claims = await self._claims(tokens.id_token, login.nonce)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
+from token_service.bff.browser_origin import origin_headers
 from token_service.bff.browser_session import BrowserSession
 from token_service.bff.config import BffConfig
 from token_service.bff.cookies import Cookies
@@ -124,7 +125,9 @@ class BackendForFrontend:
         if endpoint is not None:
             return await self._serve(endpoint, scope, receive)
         opened = None if allowed else await self._session(scope, is_use=True)
-        session = opened and BrowserSession(opened, self._sessions, self._renewal, self._clock)
+        session = opened and BrowserSession(
+            opened, self._sessions, self._renewal, self._clock, origin_headers(scope, self._config.provider)
+        )
         return {
             **scope,
             "headers": self._cookies.hide(scope),
@@ -171,7 +174,7 @@ class BackendForFrontend:
         if is_use:
             await self._sessions.touch(opened, now)
         try:
-            return await self._renewal.usable(opened)
+            return await self._renewal.usable(opened, origin_headers(scope, self._config.provider))
         except SessionEndedError:
             return None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
+from token_service.bff.browser_origin import NO_HEADERS
 from token_service.bff.config import Provider
 from token_service.bff.discovery import ProviderMetadata, parse_metadata
 from token_service.bff.failures import GrantRefusedError, ProviderUnavailableError
@@ -29,6 +30,8 @@ MAX_TOKEN: Final = 16 * 1024
 DEFAULT_TOKEN_LIFETIME: Final = 300.0
 """Seconds for which an access token without `expires_in` counts as valid."""
 _MAX_LIFETIME: Final = 31 * 86400.0
+_REFUSALS: Final = frozenset({"invalid_grant", "insufficient_user_authentication"})
+"""Errors after which only a new login helps. The second one demands a newer authentication (RFC 9470, section 3)."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,7 +54,9 @@ class OpenIdProvider:
     def __init__(self, config: Provider, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._transport = Transport(config.timeout, config.tls)
+        # A provider that trusts this application as a proxy would otherwise take its own requests for plain ones.
+        scheme = {"X-Forwarded-Proto": config.issuer.partition(":")[0]} if config.tells_origin else {}
+        self._transport = Transport(config.timeout, config.tls, scheme)
         self._metadata = Held(self._fetch_metadata, clock)
         self._keys = Held(self._fetch_keys, clock)
         self._expected = Expected(config.issuer, config.client.client_id)
@@ -81,20 +86,26 @@ class OpenIdProvider:
         separator = "&" if "?" in metadata.authorization_endpoint else "?"
         return f"{metadata.authorization_endpoint}{separator}{urlencode(request, doseq=True)}"
 
-    async def redeem(self, code: str, redirect_uri: str, verifier: str) -> TokenAnswer:
-        """Exchange a code. Raises `GrantRefusedError` or `ProviderUnavailableError`."""
+    async def redeem(
+        self, code: str, redirect_uri: str, verifier: str, origin: Mapping[str, str] = NO_HEADERS
+    ) -> TokenAnswer:
+        """Exchange a code, with the headers about the browser. Raises `GrantRefusedError` or `ProviderUnavailableError`."""
         return await self._grant(
             {
                 "grant_type": "authorization_code",
                 "code": code,
                 "redirect_uri": redirect_uri,
                 "code_verifier": verifier,
-            }
+            },
+            origin,
         )
 
-    async def refresh(self, refresh_token: str) -> TokenAnswer:
-        """Exchange a refresh token. Raises `GrantRefusedError` or `ProviderUnavailableError`."""
-        return await self._grant({"grant_type": "refresh_token", "refresh_token": refresh_token})
+    async def refresh(self, refresh_token: str, origin: Mapping[str, str] = NO_HEADERS) -> TokenAnswer:
+        """Exchange a refresh token, with the headers about the browser.
+
+        Raises `GrantRefusedError`, also if the user must log in again, or `ProviderUnavailableError`.
+        """
+        return await self._grant({"grant_type": "refresh_token", "refresh_token": refresh_token}, origin)
 
     async def revoke(self, refresh_token: str) -> None:
         """Revoke a refresh token (RFC 7009), if the provider can. Raises `ProviderUnavailableError`."""
@@ -131,22 +142,24 @@ class OpenIdProvider:
                 raise
         return verify(await self._keys.newer())
 
-    async def _grant(self, form: dict[str, Any]) -> TokenAnswer:
+    async def _grant(self, form: dict[str, Any], origin: Mapping[str, str]) -> TokenAnswer:
         if self._config.resources:
             form["resource"] = list(self._config.resources)
-        answer = await self._post((await self.metadata()).token_endpoint, form)
+        answer = await self._post((await self.metadata()).token_endpoint, form, origin)
         if answer.status == 200:
             return _tokens(answer)
         if answer.status in {400, 401}:
             code = answer.object().get("error")
-            if code == "invalid_grant":
+            if code in _REFUSALS:
                 raise GrantRefusedError("the provider refused the grant")
         raise self._refused(answer)
 
-    async def _post(self, url: str, form: Mapping[str, Any]) -> Answer:
+    async def _post(
+        self, url: str, form: Mapping[str, Any], headers: Mapping[str, str] = NO_HEADERS
+    ) -> Answer:
         proof = await self._config.client.prove(self._config.issuer, self._clock.now())
         fields = {"client_id": self._config.client.client_id} if proof.form else {}
-        return await self._transport.post(url, {**form, **fields, **proof.form}, proof.headers)
+        return await self._transport.post(url, {**form, **fields, **proof.form}, {**headers, **proof.headers})
 
     def _refused(self, answer: Answer) -> ProviderUnavailableError:
         """Return the error for an answer that is the fault of the provider or of the configuration.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
+from token_service.bff.browser_origin import NO_HEADERS
 from token_service.bff.failures import GrantRefusedError, ProviderUnavailableError, SessionEndedError
 from token_service.bff.provider import OpenIdProvider, TokenAnswer
 from token_service.bff.sessions import OpenedSession, SessionContent, Sessions
@@ -53,8 +55,8 @@ class Renewal:
         self._pauses: dict[str, tuple[float, float]] = {}
         """The end and the length of the pause after a failure, by session, on the monotonic clock."""
 
-    async def usable(self, opened: OpenedSession) -> OpenedSession:
-        """Return the session with an access token that is valid now.
+    async def usable(self, opened: OpenedSession, origin: Mapping[str, str] = NO_HEADERS) -> OpenedSession:
+        """Return the session with an access token that is valid now. `origin`: headers about the browser of the request.
 
         While the token is valid, a renewal runs beside. Raises `SessionEndedError` if the provider ended the session,
         and `ProviderUnavailableError` or `StoreUnavailableError` if the token has expired and can't be renewed now.
@@ -70,7 +72,7 @@ class Renewal:
         key = opened.stored.key
         pause = self._pauses.get(key, (0.0, 0.0))[0] - self._clock.monotonic()
         if pause <= 0:
-            renewal = self._flights.begin(key, lambda: self._renew(key))
+            renewal = self._flights.begin(key, lambda: self._renew(key, origin))
             if now >= content.access_expire_time - MARGIN:
                 try:
                     return await asyncio.shield(renewal)
@@ -87,9 +89,9 @@ class Renewal:
         await self._flights.drain()
         self._closing = False
 
-    async def _renew(self, key: str) -> OpenedSession:
+    async def _renew(self, key: str, origin: Mapping[str, str]) -> OpenedSession:
         try:
-            opened = await self._renew_or_wait(key)
+            opened = await self._renew_or_wait(key, origin)
         except (ProviderUnavailableError, StoreUnavailableError) as error:
             self._pause(key)
             logger.warning("an access token was not renewed: %s; the session stays", error.message)
@@ -97,7 +99,7 @@ class Renewal:
         self._pauses.pop(key, None)
         return opened
 
-    async def _renew_or_wait(self, key: str) -> OpenedSession:
+    async def _renew_or_wait(self, key: str, origin: Mapping[str, str]) -> OpenedSession:
         """Renew, or wait until the process that holds the lease has done so."""
         holder = secrets.token_hex(16)
         lease = LEASE + 4 * self._timeout
@@ -110,7 +112,7 @@ class Renewal:
                     opened = self._sessions.open(stored)
                     if opened is None:
                         raise SessionEndedError
-                    return await self._renew_alone(opened)
+                    return await self._renew_alone(opened, origin)
                 finally:
                     await self._release(key, holder)
             opened = await self._sessions.load(key, now)
@@ -122,7 +124,7 @@ class Renewal:
                 raise ProviderUnavailableError("another process did not renew the access token in time")
             await asyncio.sleep(_POLL)
 
-    async def _renew_alone(self, opened: OpenedSession) -> OpenedSession:
+    async def _renew_alone(self, opened: OpenedSession, origin: Mapping[str, str]) -> OpenedSession:
         """Renew a session whose lease this process holds."""
         content, key = opened.content, opened.stored.key
         sent_at = self._clock.now()
@@ -131,7 +133,7 @@ class Renewal:
         if content.refresh_token is None:
             raise SessionEndedError
         try:
-            tokens = await self._refresh(content.refresh_token)
+            tokens = await self._refresh(content.refresh_token, origin)
         except GrantRefusedError:
             if await self._sessions.store.delete(key, opened.stored.version):
                 logger.info("a session ended: the provider refused its refresh token")
@@ -153,13 +155,13 @@ class Renewal:
         await self._write(opened, renewed)
         return await self._as_it_is(key)
 
-    async def _refresh(self, refresh_token: str) -> TokenAnswer:
+    async def _refresh(self, refresh_token: str, origin: Mapping[str, str]) -> TokenAnswer:
         try:
-            return await self._provider.refresh(refresh_token)
+            return await self._provider.refresh(refresh_token, origin)
         except ProviderUnavailableError as error:
             if not error.answer_lost:
                 raise
-            return await self._provider.refresh(refresh_token)
+            return await self._provider.refresh(refresh_token, origin)
 
     async def _claims(self, content: SessionContent, tokens: TokenAnswer) -> dict[str, object] | None:
         """Return the claims after a renewal; None if its ID token is of another subject.

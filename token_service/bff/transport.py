@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from token_service.bff.failures import ProviderUnavailableError
@@ -23,6 +24,7 @@ except ModuleNotFoundError as _missing:
 MAX_ANSWER: Final = 256 * 1024
 """Bytes of an answer of the provider."""
 _LONGEST_RETRY: Final = 60.0
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,12 @@ class Answer:
 class Transport:
     """One pool of connections to the provider. It opens with the first request."""
 
-    def __init__(self, timeout: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, timeout: float, tls: ssl.SSLContext | None, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> None:
+        """`headers`: of every request."""
         self._timeout = timeout
+        self._headers = headers
         self._tls = tls
         self._client: httpx.AsyncClient | None = None
         self._opening = asyncio.Lock()
@@ -77,7 +83,7 @@ class Transport:
         try:
             async with asyncio.timeout(self._timeout):
                 client = await self._open()
-                accepted = {"Accept": "application/json", **headers}
+                accepted = {"Accept": "application/json", **self._headers, **headers}
                 async with client.stream(method, url, headers=accepted, data=form) as response:
                     body = bytearray()
                     async for block in response.aiter_bytes():

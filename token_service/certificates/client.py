@@ -7,19 +7,25 @@ connection keep the certificate of their handshake. So this module verifies the 
 
 from __future__ import annotations
 
+import hashlib
 import re
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from token_service.tokens import base64url
 
 _MAX_NAMES: Final = 64
 _MAX_CERTIFICATES: Final = 8
 """Certificates of a chain."""
 _MAX_CHAIN_BYTES: Final = 32 * 1024
 """Bytes of a chain in PEM. Chains are cached, and TLS lets a peer send 100 KB."""
+_END: Final = b"-----END CERTIFICATE-----"
 _SPIFFE = re.compile(r"\s*spiffe:", re.IGNORECASE)
 
 
@@ -107,6 +113,16 @@ def vouched_until(chain: Sequence[x509.Certificate], authorities: Sequence[x509.
             if _is_authority(certificate):
                 issuers.append((end, certificate))
     return None
+
+
+@lru_cache(maxsize=1024)  # a client uses one connection after another
+def thumbprint_of(chain: bytes) -> str:
+    """Return the `x5t#S256` of the first certificate in PEM (RFC 8705, section 3.1); empty without one."""
+    if not chain:
+        return ""
+    leaf = chain[: chain.index(_END) + len(_END)].decode("ascii")
+    der = ssl.PEM_cert_to_DER_cert(leaf)
+    return base64url.encode(hashlib.sha256(der).digest())
 
 
 def _end_of(certificate: x509.Certificate) -> float:

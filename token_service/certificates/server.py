@@ -56,6 +56,33 @@ class TlsContent:
         return "<TlsContent>"
 
 
+def server_names(certificate_chain: Path) -> frozenset[str]:
+    """Return the DNS names, without wildcards, and the addresses of the certificate of a server.
+
+    Empty for an unusable file: `TlsSource` reports it.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(read_regular(certificate_chain, _MAX_BYTES))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        dns_names = names.get_values_for_type(x509.DNSName)
+        addresses = names.get_values_for_type(x509.IPAddress)
+    except (OSError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return frozenset()
+    return frozenset((*(name.lower() for name in dns_names if "*" not in name), *map(str, addresses)))
+
+
+def expiry(certificates: Path) -> float | None:
+    """Return the time at which the first certificate of a PEM file expires, in seconds since the Unix epoch.
+
+    None for an unusable file: `TlsSource` reports it.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(read_regular(certificates, _MAX_BYTES))
+    except (OSError, ValueError):
+        return None
+    return min(each.not_valid_after_utc for each in found).timestamp()
+
+
 class TlsSource(Generic[T]):
     """Makes the TLS configuration of a server from its files, and makes it again when they change.
 

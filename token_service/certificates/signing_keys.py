@@ -43,6 +43,12 @@ _EXTENSION_REQUEST: Final = bytes.fromhex("06092a864886f70d01090e")  # RFC 2985,
 _KEY_USAGE: Final = bytes.fromhex("0603551d0f")
 _SIGNATURE_ALGORITHMS: Final = {
     Algorithm.RS256: bytes.fromhex("06092a864886f70d01010b0500"),  # sha256WithRSAEncryption (RFC 4055)
+    Algorithm.PS256: bytes.fromhex(  # id-RSASSA-PSS with SHA-256, MGF1 with SHA-256 and 32 bytes of salt (RFC 4055)
+        "06092a864886f70d01010a"
+        "3034a00f300d06096086480165030402010500"
+        "a11c301a06092a864886f70d010108300d06096086480165030402010500"
+        "a203020120"
+    ),
     Algorithm.ES256: bytes.fromhex("06082a8648ce3d040302"),  # ecdsa-with-SHA256 (RFC 5758)
     Algorithm.EDDSA: bytes.fromhex("06032b6570"),  # id-Ed25519 (RFC 8410)
 }
@@ -59,15 +65,17 @@ _SIGNS_ONLY: Final = x509.KeyUsage(
 )
 
 
-async def make_csr(public_key_der: bytes, sign: Sign, subject: str) -> str:
+async def make_csr(
+    public_key_der: bytes, sign: Sign, subject: str, *, made_for: Algorithm | None = None
+) -> str:
     """Return a certificate request in PEM (RFC 2986) for the key of `sign`, with the key usage digitalSignature.
 
-    `subject` is a name in the syntax of RFC 4514: `CN=tokens.example.com,O=Example`. Raises `ValueError` for an invalid
-    subject, for a key without certificates (HS256) and for a signature of another key. Also raises the errors of
-    `sign`.
+    `subject` is a name in the syntax of RFC 4514: `CN=tokens.example.com,O=Example`. See `algorithm_of` for
+    `made_for`. Raises `ValueError` for an invalid subject, for a key without certificates (HS256) and for a signature of
+    another key. Also raises the errors of `sign`.
     """
     key = _public_key(public_key_der)
-    algorithm = algorithm_of(key)
+    algorithm = algorithm_of(key, made_for)
     try:
         name = x509.Name.from_rfc4514_string(subject)
     except ValueError as error:

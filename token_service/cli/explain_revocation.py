@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from token_service.cli.audit import on_trail, output_option, show_rows, time_text, visible
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.audit.commands import show_rows
+from token_service.cli.audit.trail import trail_of
+from token_service.cli.help_sections import SettingsCommand
+from token_service.cli.output import output_option, show_json, time_text, visible
+from token_service.cli.remote.place import place_options
 from token_service.config import Settings
 from token_service.tokens.revocation import RevocationTarget
 
 if TYPE_CHECKING:
-    from token_service.app.audit import AuditTrail
-    from token_service.core.reports.audit import Explanation
+    from token_service.cli.remote.service import Service
 
 
 @click.command("explain-revocation", cls=SettingsCommand)
-@settings_options
+@place_options
 @output_option
 @click.option("--session", help="The id of a session. Includes the revocations of its subject and client.")
 @click.option("--subject", help="A subject.")
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--key", help="The id of a signing key.")
 @click.option("--everything", is_flag=True, help="The revocations of everything.")
 def command(
-    settings: Settings,
+    place: Settings | Service,
     output: str,
     *,
     session: str | None,
@@ -43,7 +43,7 @@ def command(
     \b
     Examples:
       token-service explain-revocation --session 1b4e28ba-2fa1-41d2-883f-0016d3cca427
-      token-service explain-revocation --subject alice -o json
+      token-service explain-revocation --connection production --subject alice -o json
     """
     given = [
         (target, value)
@@ -63,25 +63,21 @@ def command(
         )
     ((target, value),) = given
 
-    async def read(trail: AuditTrail) -> Sequence[Explanation]:
-        return await trail.reports.explain(trail.operator, target, value)
-
-    found = on_trail(settings, read)
+    trail = trail_of(place)
+    found = trail.explain(target, value)
     if not found:
         raise click.ClickException("the audit trail has no event that revoked this")
     if output == "json":
-        from token_service.core.events.export import members_of
-
         events = [
             {
-                **members_of(each.row),
+                **trail.members_of(each.row),
                 "arrivals": {arrival.subscriber: arrival.time for arrival in each.arrivals},
             }
             for each in found
         ]
-        click.echo(json.dumps(events, indent=2))
+        show_json(events)
         return
-    show_rows([each.row for each in found], output)
+    show_rows(trail, [each.row for each in found], output)
     for each in found:
         for arrival in each.arrivals:
             click.echo(

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.exit_codes import CommandFailedError, ExitCode
+from token_service.cli.help_sections import SettingsCommand
+from token_service.cli.output import output_option, show_json, show_table, time_text
+from token_service.cli.settings_options import settings_options
+from token_service.cli.values import seconds
 from token_service.config import Settings
 from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.personal_tokens import last_use
-from token_service.durations import parse_duration
 from token_service.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
     from token_service.app.administration import PersonalTokens
 
 T = TypeVar("T")
-
-_output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="The output format.",
-)
 
 
 @click.group("personal-access-tokens")
@@ -49,23 +42,16 @@ def command() -> None:
     """
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; write for example 24h or 30d") from None
-
-
 @command.command("create", cls=SettingsCommand, short_help="Create a token.")
 @settings_options
-@_output_option
+@output_option
 @click.option("--subject", required=True, help="The subject that the token acts for.")
 @click.option("--client-id", required=True, help="The client that may exchange the token.")
 @click.option("--name", required=True, help="A name for people.")
 @click.option("--audience", "audience", multiple=True, required=True, help="An audience; may be repeated.")
 @click.option("--scope", "scopes", multiple=True, required=True, help="A scope; may be repeated.")
 @click.option(
-    "--ttl", callback=_seconds, required=True, metavar="TIME", help="Lifetime of the token, e.g. 30d."
+    "--ttl", callback=seconds, required=True, metavar="TIME", help="Lifetime of the token, e.g. 30d."
 )
 def create(settings: Settings, output: str, **request: Any) -> None:
     """Create a personal access token, which is shown this once.
@@ -84,16 +70,16 @@ def create(settings: Settings, output: str, **request: Any) -> None:
     )
     details = SessionDetails(created.session)
     if output == "json":
-        click.echo(json.dumps({**_members(details, now), "token": created.token}, indent=2))
+        show_json({**_members(details, now), "token": created.token})
         return
-    click.echo(_table([details], now))
+    _show([details], now)
     click.echo(f"token: {created.token}")
     click.echo("The token can't be shown again.", err=True)
 
 
 @command.command("list", cls=SettingsCommand, short_help="Show the tokens of a subject.")
 @settings_options
-@_output_option
+@output_option
 @click.option("--subject", required=True, help="The subject of the tokens.")
 @click.option("--client-id", default="", help="Only tokens of this client.")
 @click.option("--active", is_flag=True, help="Leave out tokens that are expired or revoked.")
@@ -126,15 +112,15 @@ def list_(settings: Settings, output: str, subject: str, client_id: str, *, acti
 
     found = _administer(settings, load)
     if output == "json":
-        click.echo(json.dumps([_members(details, now) for details in found], indent=2))
+        show_json([_members(details, now) for details in found])
     elif found:
-        click.echo(_table(found, now))
+        _show(found, now)
 
 
 @command.command("revoke", cls=SettingsCommand, short_help="Revoke a token.")
 @settings_options
 @click.argument("token_id")
-@click.option("--comment", default="", help="A remark for the audit log.")
+@click.option("--comment", default="", help="A remark for the audit trail.")
 def revoke(settings: Settings, token_id: str, comment: str) -> None:
     """Revoke a personal access token by its id, and every access token made from it.
 
@@ -147,8 +133,9 @@ def revoke(settings: Settings, token_id: str, comment: str) -> None:
     try:
         _administer(settings, lambda personal: personal.revoke(token_id, time.time(), comment))
     except SessionNotFoundError as error:
-        raise click.ClickException(
-            f"{error.message}; `token-service personal-access-tokens list` shows those of a subject"
+        raise CommandFailedError(
+            f"{error.message}; `token-service personal-access-tokens list` shows those of a subject",
+            ExitCode.NOT_FOUND,
         ) from None
 
 
@@ -163,11 +150,10 @@ def _administer(settings: Settings, work: Callable[[PersonalTokens], Awaitable[T
     return asyncio.run(run())
 
 
-def _table(found: Sequence[SessionDetails], now: float) -> str:
-    rows = [("ID", "CLIENT ID", "STATE", "EXPIRES", "LAST USED", "SCOPES", "NAME")]
-    for details in found:
-        session = details.session
-        rows.append(
+def _show(found: Sequence[SessionDetails], now: float) -> None:
+    show_table(
+        ("ID", "CLIENT ID", "STATE", "EXPIRES", "LAST USED", "SCOPES", "NAME"),
+        [
             (
                 str(session.id),
                 session.client_id,
@@ -177,11 +163,8 @@ def _table(found: Sequence[SessionDetails], now: float) -> str:
                 " ".join(session.scopes),
                 session.name,
             )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+            for session in (details.session for details in found)
+        ],
     )
 
 
@@ -203,4 +186,4 @@ def _members(details: SessionDetails, now: float) -> dict[str, Any]:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else time_text(seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.help_sections import SettingsCommand
+from token_service.cli.output import show_json
+from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
 
 if TYPE_CHECKING:
@@ -65,9 +66,16 @@ def command() -> None:
 @command.command("show", cls=SettingsCommand)
 @settings_options
 @click.option(
-    "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="The output format."
+    "-o",
+    "--output",
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The output format.",
 )
-def show(settings: Settings, format_: str) -> None:
+def show(settings: Settings, output: str) -> None:
     """Show the name of the revocation log and its last entry.
 
     The name (epoch) and the entry (sequence) form a cursor, as in validators and responses.
@@ -75,15 +83,11 @@ def show(settings: Settings, format_: str) -> None:
     \b
     Examples:
       token-service log show
-      token-service log show --format json
+      token-service log show -o json
     """
     head = _head(settings)
-    if format_ == "json":
-        click.echo(
-            json.dumps(
-                {"epoch": head.epoch, "sequence": head.sequence, "compacted": head.compacted}, indent=2
-            )
-        )
+    if output == "json":
+        show_json({"epoch": head.epoch, "sequence": head.sequence, "compacted": head.compacted})
     else:
         click.echo(f"{head.epoch}:{head.sequence}")
 

@@ -1,16 +1,17 @@
-"""Settings as flags of a command, listed separately from its own options in the help."""
+"""Settings as flags of a command."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 import click
 
-from token_service.config import SETTINGS, LogFormat, Setting, load_settings
+from token_service.cli.help_sections import SettingOption
+from token_service.config import SETTINGS, LogFormat, Setting, Settings, load_settings
 from token_service.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -24,63 +25,40 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def load(**arguments: Any) -> None:
-        flags = {
-            setting.name: arguments.pop(setting.name) for setting in SETTINGS if setting.name in arguments
-        }
-        settings = load_settings(flags, os.environ)
-        configure_logging(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
-        for warning in settings.warnings:
-            logger.warning("%s", warning)
-        function(settings=settings, **arguments)
+        function(settings=load_flags(taken_flags(arguments)), **arguments)
 
-    decorated: Callable[..., None] = load
+    return add_settings_flags(load)
+
+
+def add_settings_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Add a flag for every non-secret setting to a command."""
     for setting in reversed(SETTINGS):
         if not setting.secret:
-            decorated = _option(setting)(decorated)
-    return decorated
+            function = _option(setting)(function)
+    return function
 
 
-class SettingsCommand(click.Command):
-    """A command with `settings_options`. Its help begins with its own options."""
-
-    lists_settings = False
-    """Whether the help also lists the settings; otherwise it refers to a command that lists them."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in two sections."""
-        own: list[tuple[str, str]] = []
-        settings: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None:
-                (settings if isinstance(parameter, _SettingOption) else own).append(record)
-        with formatter.section("Options"):
-            formatter.write_dl(own)
-        if self.lists_settings:
-            with formatter.section("Settings"):
-                formatter.write_dl(settings)
-        else:
-            formatter.write_paragraph()
-            formatter.write_text("Every setting is a flag, too; `token-service config --help` lists them.")
+def taken_flags(arguments: dict[str, Any]) -> dict[str, str | None]:
+    """Remove the flags of settings from the arguments of a command, and return them."""
+    return {setting.name: arguments.pop(setting.name) for setting in SETTINGS if setting.name in arguments}
 
 
-class ListingCommand(SettingsCommand):
-    """A command whose help lists the settings."""
-
-    lists_settings = True
-
-
-class _SettingOption(click.Option):
-    """The flag of a setting."""
+def load_flags(flags: Mapping[str, str | None]) -> Settings:
+    """Return the settings, and configure logging. Raises `ConfigurationError`."""
+    settings = load_settings(flags, os.environ)
+    configure_logging(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    return settings
 
 
 def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
     text = f"{setting.help} [{setting.default_help.replace('`', '')}]"
     if setting.switch:
         return click.option(
-            setting.flag, setting.name, cls=_SettingOption, flag_value="true", default=None, help=text
+            setting.flag, setting.name, cls=SettingOption, flag_value="true", default=None, help=text
         )
-    return click.option(setting.flag, setting.name, cls=_SettingOption, metavar=_metavar(setting), help=text)
+    return click.option(setting.flag, setting.name, cls=SettingOption, metavar=_metavar(setting), help=text)
 
 
 def _metavar(setting: Setting) -> str:

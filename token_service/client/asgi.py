@@ -1,4 +1,4 @@
-"""ASGI middleware that requires a valid bearer token for each request whose path is not public (RFC 6750).
+"""ASGI middleware that requires a valid access token for each request whose path is not public (RFC 6750, RFC 9449).
 
     app = BearerAuthMiddleware(app, validator, scopes={"POST /orders": ["orders:write"], "/admin/*": ["admin"]}, public=["/healthz"])
 
@@ -7,20 +7,23 @@ The application reads the claims from `scope["token_claims"]` or `current_claims
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote, unquote
 
-from token_service.client._internal.bearer import CLAIMS, bearer_token, current_claims, require_bearer
-from token_service.client._internal.request_path import is_plain, readings
+from token_service.client._internal.bearer import CLAIMS, current_claims
+from token_service.client._internal.http_gate import DOCUMENT_HEADERS, HttpGate, is_preflight
+from token_service.client._internal.http_refusals import Refusal
+from token_service.client._internal.http_request import BadRequestError, HttpRequest
+from token_service.client._internal.request_path import readings
+from token_service.client._internal.route_rules import Route, RouteRules
+from token_service.client._internal.transaction import TRANSACTION, Transaction
+from token_service.client.proof_rules import ProofRules
+from token_service.client.requirements import Requirements
+from token_service.client.resource_metadata import ResourceMetadata
 from token_service.client.validator import TokenValidator
-from token_service.errors import (
-    CallerUnauthenticatedError,
-    ConfigurationError,
-    InvalidReason,
-    InvalidTokenError,
-    ReplicaStaleError,
-)
+from token_service.errors import ConfigurationError, InvalidTokenError, ServiceError
 
 __all__ = ["BearerAuthMiddleware", "current_claims"]
 
@@ -30,18 +33,14 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_RULE: Final = re.compile(r"(?:(?P<method>[A-Z]+) )?(?P<path>/[^*\s]*)(?P<all>\*)?")
-_NEVER_IN_A_RULE: Final = re.compile(r"[{};?#]|%[0-9A-Fa-f]{2}")
-_SCOPE: Final = re.compile(r"[!#-\[\]-~]+")  # RFC 6749, section 3.3
-_POLICY_VIOLATION: Final = 1008  # RFC 6455, section 7.4.1
-_TRY_AGAIN_LATER: Final = 1013
-_RETRY_AFTER: Final = b"1"
+POLICY_VIOLATION: Final = 1008  # RFC 6455, section 7.4.1
+TRY_AGAIN_LATER: Final = 1013
 
 
 class BearerAuthMiddleware:
     """Middleware that admits requests with a valid token and answers other requests 400, 401, 403 or 503.
 
-    Responses 401 and 403 carry `WWW-Authenticate`.
+    Responses 400, 401 and 403 carry `WWW-Authenticate`.
 
     A rule is `/path` or `METHOD /path` and covers this path alone, with or without a slash at its end. A rule
     that ends in `/*` covers the path and all paths below it. Rules are written decoded and without
@@ -54,6 +53,9 @@ class BearerAuthMiddleware:
     `;parameters`. A method that is not in upper case also gets 400. WebSockets are refused before they are
     accepted; their rules use the method GET. A scope of unknown type raises an exception, as ASGI requires.
 
+    A token that is bound to a key needs a proof of possession: a DPoP proof (RFC 9449), or the client certificate
+    (RFC 8705) from the TLS extension of ASGI or from a trusted proxy. `ProofRules` has the settings.
+
     Rules apply to paths as this middleware receives them. An application with its own `root_path`, such as
     `FastAPI(root_path="/api")`, strips it from paths afterwards. So add the middleware inside the application, with
     `app.add_middleware`, and do not wrap the application in it.
@@ -64,32 +66,38 @@ class BearerAuthMiddleware:
         app: App,
         validator: TokenValidator,
         *,
-        scopes: Mapping[str, Collection[str]] | None = None,
-        default_scopes: Collection[str] = (),
+        scopes: Mapping[str, Collection[str] | Requirements] | None = None,
+        default_scopes: Collection[str] | Requirements = (),
         public: Collection[str] = (),
         audience: str | None = None,
         realm: str = "",
+        resource_metadata: ResourceMetadata | str | None = None,
+        proofs: ProofRules | None = None,
         allow_bound_tokens: bool = False,
+        pass_preflight: bool = False,
+        trust_domain: str = "",
     ) -> None:
         """Configure the rules.
 
-        `audience` replaces the audience of the validator. `allow_bound_tokens` accepts tokens bound to a key
-        (`cnf`) without proof that the caller has the key, for applications that check the proof themselves.
+        `scopes` and `default_scopes` are scopes or more `Requirements`. `audience` replaces the audience of the
+        validator. `resource_metadata` is the document that the middleware serves (RFC 9728), or its URL if another
+        server serves it. `allow_bound_tokens` accepts tokens bound to a key (`cnf`) without proof that the caller has
+        the key, for applications that check the proof themselves. `pass_preflight` hands CORS preflights to the
+        application, for applications that answer them and are not within a CORS middleware. With a `trust_domain`,
+        requests need a transaction token of this domain in `Txn-Token`, instead of an access token; the validator must
+        accept the kind TRANSACTION.
         """
         self._app = app
         self._validator = validator
-        self._default = frozenset(_checked("default_scopes", default_scopes))
-        self._audience = audience
-        self._realm = realm
-        self._allow_bound_tokens = allow_bound_tokens
-        self._exact: dict[tuple[str, str], frozenset[str] | None] = {}
-        self._below: dict[tuple[str, str], frozenset[str] | None] = {}
-        if any(ord(character) < 32 or character in '"\\' or ord(character) > 126 for character in realm):
-            raise ConfigurationError("the realm must be printable ASCII without quotes and backslashes")
-        for rule, needed in (scopes or {}).items():
-            self._add(rule, frozenset(_checked(rule, needed)))
-        for rule in public:
-            self._add(rule, None)
+        self._rules = RouteRules(scopes or {}, default_scopes, public, trust_domain or audience)
+        self._pass_preflight = pass_preflight
+        self._gate = HttpGate(
+            realm=realm,
+            resource_metadata=resource_metadata,
+            proofs=proofs,
+            allow_bound_tokens=allow_bound_tokens,
+            trust_domain=trust_domain,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -102,131 +110,90 @@ class BearerAuthMiddleware:
                 f"a connection of type {kind!r} can't be checked for a token; serve http and websocket only"
             )
         method = str(scope["method"]) if kind == "http" else "GET"
-        if method != method.upper():
-            await _answer(scope, receive, send, 400, [], b"the method is not in upper case")
+        paths = readings(scope)
+        gate = self._gate
+        if gate.document is not None and kind == "http" and gate.asks_for_document(method, paths):
+            await _answer(scope, receive, send, 200, DOCUMENT_HEADERS, gate.document)
             return
-        needed = {self._required(method, path) for path in readings(scope)}
-        if len(needed) != 1:
-            await _answer(scope, receive, send, 400, [], b"the path can be read in more than one way")
+        route: Route | None = None
+        transaction: Transaction | None = None
+        try:
+            route = self._rules.route(method, paths)
+            if route is None or (self._pass_preflight and is_preflight(method, partial(header, scope))):
+                claims = None
+            else:
+                token, scheme = gate.credentials(partial(header, scope))
+                claims = await self._validator.validate(
+                    token, audience=route.audience, required_scopes=route.scopes
+                )
+                transaction = gate.transaction(token, claims)
+                gate.admit(claims, token, scheme, route.more, scope, http_request, self._validator)
+        except (BadRequestError, InvalidTokenError, ServiceError) as error:
+            await _refuse(scope, receive, send, gate.refuse(error, route.requirements if route else None))
             return
-        required = needed.pop()
-        if required is None:
+        if claims is None:
             await self._app(scope, receive, send)
             return
+        scope["token_claims"] = claims
+        reset, before = CLAIMS.set(claims), TRANSACTION.set(transaction)
         try:
-            claims = await self._validator.validate(
-                _token(scope["headers"]), audience=self._audience, required_scopes=required
-            )
-            if not self._allow_bound_tokens:
-                require_bearer(claims)
-        except CallerUnauthenticatedError as error:
-            await self._challenge(scope, receive, send, 401, {}, error.message)
-        except _AmbiguousRequestError as error:
-            params = {"error": "invalid_request", "error_description": error.message}
-            await self._challenge(scope, receive, send, 400, params, error.message)
-        except InvalidTokenError as error:
-            lacks = error.reason is InvalidReason.INSUFFICIENT_SCOPE
-            params = {
-                "error": "insufficient_scope" if lacks else "invalid_token",
-                "error_description": error.message,
-            }
-            if lacks:
-                params["scope"] = " ".join(sorted(required))
-            await self._challenge(scope, receive, send, 403 if lacks else 401, params, error.message)
-        except ReplicaStaleError as error:
-            await _answer(scope, receive, send, 503, [(b"retry-after", _RETRY_AFTER)], error.message.encode())
-        else:
-            scope["token_claims"] = claims
-            token = CLAIMS.set(claims)
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                CLAIMS.reset(token)
-
-    def _add(self, rule: str, needed: frozenset[str] | None) -> None:
-        match = _RULE.fullmatch(rule)
-        if match is None or (match["all"] and not match["path"].endswith("/")):
-            raise ConfigurationError(
-                f"the rule {rule!r} must be `/path` or `/path/*`, optionally after `METHOD `"
-            )
-        if not is_plain(match["path"]) or _NEVER_IN_A_RULE.search(match["path"]):
-            raise ConfigurationError(
-                f"the rule {rule!r} matches no request: write the path decoded, without empty or dot segments,"
-                " placeholders, `;`, `?` and `#`; `/path/*` covers all paths below"
-            )
-        table = self._below if match["all"] else self._exact
-        key = (match["method"] or "", match["path"].rstrip("/"))
-        if key in table:
-            raise ConfigurationError(f"the rule {rule!r} occurs twice; remove one")
-        table[key] = needed
-
-    def _required(self, method: str, path: str) -> frozenset[str] | None:
-        """Return the scopes a request needs, or None if its path is public."""
-        methods = ("HEAD", "GET", "") if method == "HEAD" else (method, "")
-        at = path.rstrip("/")
-        for name in methods:
-            if (name, at) in self._exact:
-                return self._exact[name, at]
-        while True:
-            for name in methods:
-                if (name, at) in self._below:
-                    return self._below[name, at]
-            if not at:
-                return self._default
-            at = at.rpartition("/")[0]
-
-    async def _challenge(
-        self, scope: Scope, receive: Receive, send: Send, status: int, params: Mapping[str, str], text: str
-    ) -> None:
-        said = ({"realm": self._realm} if self._realm else {}) | dict(params)
-        challenge = "Bearer" + ",".join(f' {name}="{_quotable(value)}"' for name, value in said.items())
-        await _answer(
-            scope, receive, send, status, [(b"www-authenticate", challenge.encode("ascii"))], text.encode()
-        )
+            await self._app(scope, receive, send)
+        finally:
+            CLAIMS.reset(reset)
+            TRANSACTION.reset(before)
 
 
-class _AmbiguousRequestError(Exception):
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+def http_request(scope: Scope) -> HttpRequest:
+    """Return the parts of a connection that proofs of possession are about."""
+    root, raw = str(scope.get("root_path", "")), scope.get("raw_path")
+    # Servers and frameworks disagree on whether paths begin with the root. The client sent them with the root.
+    target = quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    if root not in {"", "/"} and not unquote(f"{target}/").startswith(f"{root}/"):
+        target = quote(root) + target
+    tls = (scope.get("extensions") or {}).get("tls") or {}
+    return HttpRequest(
+        method=str(scope["method"]) if scope["type"] == "http" else "GET",
+        path=target,
+        peer=_peer(scope),
+        certificate=next(iter(tls.get("client_cert_chain") or ()), ""),
+        header=partial(header, scope),
+    )
 
 
-def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
-    if isinstance(scopes, str):
-        raise ConfigurationError(f"the scopes of {name} must be a collection, not one string")
-    for scope in scopes:
-        if _SCOPE.fullmatch(scope) is None:
-            raise ConfigurationError(
-                f"the scope {scope!r} of {name} has characters that a scope may not have"
-            )
-    return scopes
+def _peer(scope: Scope) -> str:
+    client, server = scope.get("client"), scope.get("server")
+    if client:
+        return str(client[0])
+    # A server does not know the address of a TCP client that has already reset its connection. It is no unix socket,
+    # whose proxy may be trusted: those have no port.
+    return "unknown" if server and server[1] is not None else ""
 
 
-def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    found = [value for name, value in headers if name == b"authorization"]
-    if not found:
-        raise CallerUnauthenticatedError("a bearer token is needed")
-    if len(found) > 1:
-        raise _AmbiguousRequestError("more than one Authorization header")
-    token = bearer_token(found[0].decode("latin-1"))
-    if token is None:
-        raise CallerUnauthenticatedError("a bearer token is needed")
-    return token
+def header(scope: Scope, name: str) -> list[str]:
+    """Return the values of a header; its name is in lower case."""
+    wanted = name.encode()
+    return [value.decode("latin-1") for each, value in scope["headers"] if each == wanted]
 
 
-def _quotable(text: str) -> str:
-    """Replace characters that a quoted string of a challenge may not contain (RFC 6750, section 3)."""
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
+async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+    """Answer a request, or a WebSocket that is not accepted yet."""
+    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *refusal.headers)
+    await _answer(scope, receive, send, refusal.status, headers, refusal.body.encode())
 
 
 async def _answer(
-    scope: Scope, receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    headers: Collection[tuple[str, str]],
+    body: bytes,
 ) -> None:
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
         if "websocket.http.response" not in scope.get("extensions", {}):
             # The server turns this into a 403.
-            code = _TRY_AGAIN_LATER if status == 503 else _POLICY_VIOLATION
+            code = TRY_AGAIN_LATER if status == 503 else POLICY_VIOLATION
             await send({"type": "websocket.close", "code": code})
             return
         prefix = "websocket.http"
@@ -237,10 +204,8 @@ async def _answer(
             "type": f"{prefix}.response.start",
             "status": status,
             "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
                 (b"content-length", str(len(body)).encode()),
-                (b"cache-control", b"no-store"),
-                *headers,
+                *((name.encode(), value.encode("latin-1")) for name, value in headers),
             ],
         }
     )

@@ -14,15 +14,13 @@ import grpc
 
 from token_service.client._internal.credentials import TlsCredentials
 from token_service.errors import ConfigurationError
-from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.algorithms import PUBLIC_KEY_ALGORITHMS, Algorithm
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.revocation import MAX_LEEWAY
 from token_service.tokens.secret import Secret
 from token_service.tokens.verified_cache import MAX_AGE
 
-PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA})
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Fetch = Callable[[str, float], bytes]
 """`fetch(url, timeout)` returns the body of a GET. It may block; the validator calls it in a separate thread.
@@ -146,12 +144,20 @@ class ServiceIssuer:
 
     None: TLS with the root certificates of the system; no TLS for a target on this machine.
     """
+    spiffe_id: str = ""
+    """The SPIFFE ID that the service's certificate must have, instead of a DNS name. Needs own roots in `credentials`,
+    given as a function. See docs/pinning.md.
+    """
+    pins: frozenset[str] = frozenset()
+    """Pins of authorities (see `spki_pin`), at least two: only roots in `credentials` whose key is pinned are trusted.
+    Needs own roots, given as a function. Empty: all roots.
+    """
     subscriber_id: str = ""
     """A unique name of this validator, stable across restarts.
 
     `RevokeToken` with `wait` waits for named subscribers. Empty: a random name.
     """
-    algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
+    algorithms: frozenset[Algorithm] = frozenset(PUBLIC_KEY_ALGORITHMS)
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
     freshness: Freshness = Freshness()
     reconnect: Backoff = Backoff()
@@ -170,12 +176,34 @@ class ServiceIssuer:
         _target(self.target)
         if any(character in self.server_name for character in "/:, "):
             raise ConfigurationError("ServiceIssuer.server_name must be a host name without scheme and port")
+        self._check_identity()
         _between("ServiceIssuer.stall_timeout", self.stall_timeout, 0.1, 3600)
         _between("ServiceIssuer.key_refresh_interval", self.key_refresh_interval, 0, 3600)
         _between("ServiceIssuer.remote_timeout", self.remote_timeout, 0.01, 60)
         _between("ServiceIssuer.max_remote_calls", self.max_remote_calls, 1, 100_000)
         if len(self.subscriber_id.encode()) > 128:
             raise ConfigurationError("ServiceIssuer.subscriber_id must have at most 128 bytes")
+
+    def _check_identity(self) -> None:
+        if not self.is_pinned:
+            return
+        from token_service.client._internal.pins import check_pins, check_spiffe_id
+
+        check_pins(self.pins)
+        if self.spiffe_id:
+            check_spiffe_id(self.spiffe_id)
+            if self.server_name:
+                raise ConfigurationError("ServiceIssuer takes a server_name or a spiffe_id, not both")
+        if self.credentials is None or isinstance(self.credentials, grpc.ChannelCredentials):
+            raise ConfigurationError(
+                "ServiceIssuer.pins and spiffe_id need credentials with own roots: give a function that returns "
+                "TlsCredentials, such as CredentialFiles"
+            )
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the service's certificate must have more than a name and an authority."""
+        return bool(self.pins or self.spiffe_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +214,7 @@ class ForeignIssuer:
     """`iss` of its tokens, compared exactly."""
     jwks_url: str
     """`https://…`; plain `http` only to this machine."""
-    algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
+    algorithms: frozenset[Algorithm] = frozenset(PUBLIC_KEY_ALGORITHMS)
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
     plain_kind: TokenKind = TokenKind.ID
     """Kind of a token with `typ` `JWT`. Many issuers give their access tokens this `typ`. See `IssuerRules`."""
@@ -208,7 +236,7 @@ class ForeignIssuer:
         _between("ForeignIssuer.unknown_key_interval", self.unknown_key_interval, 0, 86400)
         _between("ForeignIssuer.timeout", self.timeout, 0.05, 60)
         url = urlsplit(self.jwks_url)
-        local = url.scheme == "http" and url.hostname in _LOOPBACK
+        local = url.scheme == "http" and url.hostname in LOOPBACK
         if url.scheme != "https" and not local and self.fetch is None:
             raise ConfigurationError("ForeignIssuer.jwks_url must be an https URL")
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
+from token_service.client._internal.held_tokens import RenewalPolicy
+from token_service.client._internal.proving import bind, refresh_order
 from token_service.client._internal.renewal_state import (
     Outcome,
     Pause,
     Reload,
     Renewal,
-    RenewalPolicy,
     Save,
     Step,
 )
-from token_service.client._internal.single_flight import ThreadSingleFlight
+from token_service.client._internal.thread_renewals import ThreadRenewals
 from token_service.client._internal.token_store import SharedStore, Tokens, TokenStore
-from token_service.errors import ServiceError
+from token_service.client._internal.trace_context import trace_headers
+from token_service.client.dpop_key import DpopKey
+from token_service.errors import SigningUnavailableError
 from token_service.wire import error_from_rpc
-
-logger: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ class SyncTokenSource:
         device_id: str = "",
         scopes: Sequence[str] = (),
         audience: Sequence[str] = (),
+        dpop_key: DpopKey | None = None,
         policy: RenewalPolicy | None = None,
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] | None = None,
@@ -50,12 +51,12 @@ class SyncTokenSource:
         `stub` is a `TokenServiceStub` of a `grpc` channel. `TokenSource` describes the other parameters.
         """
         self._stub = stub
+        self.dpop_key = dpop_key
+        """The key that the tokens are bound to."""
         self._store = SharedStore(store)
         self._state = Renewal(client_id, device_id, scopes, audience, policy, now, elapsed)
-        self._renewing: ThreadSingleFlight[str, Tokens] = ThreadSingleFlight()
-        self._starting = threading.Lock()
-        self._closing = threading.Event()
-        self._ahead: threading.Thread | None = None
+        self._renewals = ThreadRenewals(self._state, self._renew)
+        self._loading = threading.Lock()
 
     def token(self) -> str:
         """Return an access token that does not expire within seconds.
@@ -66,18 +67,9 @@ class SyncTokenSource:
 
     def tokens(self) -> Tokens:
         """Return the access token as `token` does, with its refresh token and times."""
-        state = self._state
-        if not state.loaded:
+        if not self._state.loaded:
             self._load()
-        tokens = state.current()
-        if tokens is not None:
-            return tokens
-        tokens = state.usable()
-        if tokens is None:
-            return self._renewing.do("", self._renew)
-        if state.may_try() and not len(self._renewing):
-            self._renew_ahead()
-        return tokens
+        return self._renewals.tokens()
 
     def replace(self, tokens: Tokens) -> None:
         """Replace the current tokens, e.g. after a login."""
@@ -93,35 +85,17 @@ class SyncTokenSource:
 
     def close(self) -> None:
         """Wait for the renewal in progress, so that no successor is lost."""
-        self._closing.set()
-        ahead = self._ahead
-        if ahead is not None:
-            ahead.join()
+        self._renewals.close()
         self._run(self._state.finishing())
 
     def _load(self) -> None:
-        with self._starting:
+        with self._loading:
             if not self._state.loaded:
                 self._state.load(self._store.load())
 
-    def _renew_ahead(self) -> None:
-        with self._starting:
-            if self._closing.is_set() or (self._ahead is not None and self._ahead.is_alive()):
-                return
-            self._ahead = threading.Thread(target=self._renew_quietly, name="renew-token", daemon=True)
-            self._ahead.start()
-
-    def _renew_quietly(self) -> None:
-        try:
-            self._renewing.do("", self._renew)
-        except ServiceError as error:
-            logger.info(
-                "the early renewal of the access token failed; a later call of `token` tries again: %s",
-                error.reason.value,
-            )
-
     def _renew(self) -> Tokens:
-        return self._run(self._state.steps())
+        with self._store.exclusive(self._state.policy.turn):
+            return self._run(self._state.steps())
 
     def _run(self, steps: Generator[Step, Outcome, T]) -> T:
         outcome: Outcome = None
@@ -139,9 +113,15 @@ class SyncTokenSource:
         if isinstance(step, Save):
             return self._store.save(step.tokens, step.instead_of)
         if isinstance(step, Pause):
-            return self._closing.wait(step.seconds)
+            return self._renewals.pause(step.seconds)
         try:
-            answer: Outcome = self._stub.RefreshToken(step, timeout=self._state.policy.attempt_timeout)
+            if self.dpop_key is not None:
+                bind(step, refresh_order(self.dpop_key).make())
+            answer: Outcome = self._stub.RefreshToken(
+                step, timeout=self._state.policy.attempt_timeout, metadata=trace_headers()
+            )
         except grpc.RpcError as failure:
             return error_from_rpc(failure)
+        except SigningUnavailableError as failure:  # of the DPoP key
+            return failure
         return answer

@@ -20,17 +20,21 @@ from typing import Any, TypeVar
 
 import grpc
 
+from token_service.client._internal.held_tokens import RenewalPolicy
+from token_service.client._internal.proving import bind, refresh_order
 from token_service.client._internal.renewal_state import (
     Outcome,
     Pause,
     Reload,
     Renewal,
-    RenewalPolicy,
     Save,
     Step,
 )
 from token_service.client._internal.single_flight import SingleFlight
-from token_service.client._internal.token_store import SharedStore, Tokens, TokenStore
+from token_service.client._internal.token_store import SharedStore, Tokens, TokenStore, exclusively
+from token_service.client._internal.trace_context import trace_headers
+from token_service.client.dpop_key import DpopKey
+from token_service.errors import SigningUnavailableError
 from token_service.wire import error_from_rpc
 
 T = TypeVar("T")
@@ -48,6 +52,7 @@ class TokenSource:
         device_id: str = "",
         scopes: Sequence[str] = (),
         audience: Sequence[str] = (),
+        dpop_key: DpopKey | None = None,
         policy: RenewalPolicy | None = None,
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] | None = None,
@@ -55,10 +60,13 @@ class TokenSource:
         """Configure the source.
 
         `stub` is a `TokenServiceStub` of a `grpc.aio` channel. `scopes` and `audience` narrow the requested
-        tokens. `now` is the wall clock, for the age of stored tokens. `elapsed` returns the seconds of a clock that
-        never jumps, for all other times.
+        tokens. `dpop_key` is the key that the tokens are bound to (RFC 9449): each renewal proves it, and
+        `TokenAuth` and `TokenCallCredentials` make proofs with it. `now` is the wall clock, for the age of stored
+        tokens. `elapsed` returns the seconds of a clock that never jumps, for all other times.
         """
         self._stub = stub
+        self.dpop_key = dpop_key
+        """The key that the tokens are bound to."""
         self._store = SharedStore(store)
         self._state = Renewal(client_id, device_id, scopes, audience, policy, now, elapsed)
         self._renewing: SingleFlight[str, Tokens] = SingleFlight()
@@ -107,7 +115,8 @@ class TokenSource:
         self._state.load(await asyncio.to_thread(self._store.load))
 
     async def _renew(self) -> Tokens:
-        return await self._run(self._state.steps())
+        async with exclusively(self._store, self._state.policy.turn):
+            return await self._run(self._state.steps())
 
     async def _run(self, steps: Generator[Step, Outcome, T]) -> T:
         outcome: Outcome = None
@@ -128,7 +137,13 @@ class TokenSource:
             await asyncio.sleep(step.seconds)
             return False
         try:
-            answer: Outcome = await self._stub.RefreshToken(step, timeout=self._state.policy.attempt_timeout)
+            if self.dpop_key is not None:
+                bind(step, await refresh_order(self.dpop_key).make_async())
+            answer: Outcome = await self._stub.RefreshToken(
+                step, timeout=self._state.policy.attempt_timeout, metadata=trace_headers()
+            )
         except grpc.RpcError as failure:
             return error_from_rpc(failure)
+        except SigningUnavailableError as failure:  # of the DPoP key
+            return failure
         return answer

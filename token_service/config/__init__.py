@@ -9,12 +9,13 @@ from token_service.config.key_encryption import (
 from token_service.config.loading import load_settings, refusal
 from token_service.config.setting import Setting
 from token_service.config.settings import SETTINGS, Settings
-from token_service.config.values import Address, LogFormat, Profile, UnixSocket
+from token_service.config.values import Address, LogFormat, MetricsPlace, Profile, UnixSocket
 
 __all__ = [
     "SETTINGS",
     "Address",
     "LogFormat",
+    "MetricsPlace",
     "Profile",
     "Setting",
     "Settings",

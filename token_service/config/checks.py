@@ -8,7 +8,11 @@ from itertools import combinations
 from token_service.config.setting import PREFIX
 from token_service.config.settings import Settings
 from token_service.config.values import Address, UnixSocket
-from token_service.tokens.algorithms import Algorithm
+from token_service.core.clients.client import SecurityProfile
+from token_service.core.clients.profile import FAPI_ALGORITHMS
+from token_service.tokens.algorithms import PUBLIC_KEY_ALGORITHMS, Algorithm
+
+_SAFE = ", ".join(algorithm.value for algorithm in PUBLIC_KEY_ALGORITHMS)
 
 
 def contradictions(settings: Settings) -> Iterator[str]:
@@ -40,13 +44,21 @@ def contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.signing_algorithm is Algorithm.HS256 and not settings.allow_hs256:
         yield (
-            f"{PREFIX}SIGNING_ALGORITHM is HS256, which would let every validator make tokens; allowed: RS256, ES256, "
-            f"EdDSA. For a closed deployment set {PREFIX}ALLOW_HS256=true, too"
+            f"{PREFIX}SIGNING_ALGORITHM is HS256, which would let every validator make tokens; allowed: "
+            f"{_SAFE}. For a closed deployment set {PREFIX}ALLOW_HS256=true, too"
         )
     if settings.pkcs11_module is not None and settings.pkcs11_pin is None:
-        yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
+        yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN_FILE or {PREFIX}PKCS11_PIN, too"
     if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
-        yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: RS256, ES256, EdDSA"
+        yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: {_SAFE}"
+    if (
+        settings.minimum_security_profile is SecurityProfile.FAPI2
+        and settings.signing_algorithm not in FAPI_ALGORITHMS
+    ):
+        yield (
+            f"{PREFIX}MINIMUM_SECURITY_PROFILE is fapi2, which does not allow tokens that are signed with "
+            f"{settings.signing_algorithm.value}; set {PREFIX}SIGNING_ALGORITHM to {', '.join(FAPI_ALGORITHMS)}"
+        )
     if not settings.client_metadata_documents:
         for each in ("hosts", "scopes", "classification"):
             name = f"client_metadata_document_{each}"
@@ -57,9 +69,28 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "
             f"set {PREFIX}WORKERS=1, or {PREFIX}GRPC_ADDRESS to `host:port`"
         )
+    yield from _redis(settings)
     for (name, address), (other_name, other) in combinations(settings.addresses, 2):
         if address == other and isinstance(address, Address) and address.port:
             yield f"{PREFIX}{name} and {PREFIX}{other_name} are both {address}; allowed: two ports"
+
+
+def _redis(settings: Settings) -> Iterator[str]:
+    url = settings.redis_url
+    files = {
+        "REDIS_TLS_CA_FILE": settings.redis_tls_ca_file,
+        "REDIS_TLS_CERT_FILE": settings.redis_tls_cert_file,
+        "REDIS_TLS_KEY_FILE": settings.redis_tls_key_file,
+    }
+    given = [PREFIX + name for name, path in files.items() if path is not None]
+    if given and (url is None or not url.tls):
+        yield f"{', '.join(given)}: {PREFIX}REDIS_URL is {url or 'not set'}, without TLS; write it with rediss"
+    if (settings.redis_tls_cert_file is None) != (settings.redis_tls_key_file is None):
+        yield f"{PREFIX}REDIS_TLS_CERT_FILE and {PREFIX}REDIS_TLS_KEY_FILE are not both set; allowed: both or neither"
+    if settings.redis_password is not None and url is None:
+        yield f"{PREFIX}REDIS_PASSWORD is set without {PREFIX}REDIS_URL; set both or neither"
+    if settings.redis_password is not None and url is not None and url.has_password:
+        yield f"{PREFIX}REDIS_URL has a password, and {PREFIX}REDIS_PASSWORD is set, too; allowed: one of the two"
 
 
 def unsafe(settings: Settings) -> Iterator[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import stat
 from base64 import b64encode
 from pathlib import Path
 from tempfile import mkstemp
 
+from token_service.config.secret_files import exposed
 from token_service.config.setting import PREFIX
 from token_service.config.settings import Settings
 from token_service.config.values import KEY_ENCRYPTION_KEY_BYTES, parse_key_encryption_keys
@@ -89,8 +89,8 @@ def _read(variable: str, path: Path, *, strict: bool) -> tuple[Secret, ...]:
             f"{variable}: {path} can't be read ({error.strerror}); "
             "generate a key with `openssl rand -base64 32`, readable by its owner only"
         ) from None
-    if exposed := _exposed(status):
-        message = f"{variable}: {path} can be {exposed} by users other than its owner"
+    if how := exposed(status):
+        message = f"{variable}: {path} can be {how} by users other than its owner"
         if strict:
             raise ConfigurationError(f"{message}; run `chmod 600 {path}`")
         logger.warning("%s", message)
@@ -101,15 +101,6 @@ def _read(variable: str, path: Path, *, strict: bool) -> tuple[Secret, ...]:
             f"{variable}: {path} contains something other than keys ({error}); "
             f"allowed: {KEY_ENCRYPTION_KEY_BYTES} bytes in base64, one key per line"
         ) from None
-
-
-def _exposed(status: os.stat_result) -> str | None:
-    # The group may read a file that belongs to root: a service that does not run as root, e.g. in Kubernetes, receives
-    # its secrets this way.
-    readable = stat.S_IRWXO | (0 if status.st_uid == 0 else stat.S_IRWXG)
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "written"
-    return "read" if status.st_mode & readable else None
 
 
 def _generate(variable: str, path: Path) -> None:

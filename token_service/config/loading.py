@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from token_service.config.checks import contradictions, unsafe
+from token_service.config.secret_files import read_secret
 from token_service.config.setting import PREFIX
 from token_service.config.settings import (
     AUDIT_KEY_FILE,
@@ -30,9 +31,13 @@ from token_service.suggestions import did_you_mean, shown
 from token_service.urls import DatabaseUrl, UnusableValueError
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_IN_FILES: Final = ("database_url", "redis_url", "redis_password", "pkcs11_pin")
+"""Settings that hold a secret or a password and whose content may be in a file of its own."""
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _OF_OTHERS: Final = re.compile(
     r"TOKEN_SERVICE_(POLICY__.+|VENV|PYTHON|TEST_.+"
+    # Commands that call a service read these.
+    r"|TARGET(_SERVER_NAME|_TLS_CA|_TLS_CERT|_TLS_KEY)?|CONNECTION|CLIENT_ID|(CLIENT_SECRET|CLIENT_KEY|ACCESS_TOKEN)(_FILE)?"
     # Kubernetes sets these for a service whose name is or begins with token-service.
     r"|(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?))"
 )
@@ -57,6 +62,8 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     if "config_file" in raw:
         for name, value in _read_file(raw["config_file"][0], problems).items():
             raw.setdefault(name, (value, "file"))
+
+    warnings = [*_read_secrets(raw, problems), *_unknown_variables(environ)]
 
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -93,11 +100,34 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
         values["key_encryption_key_file"] = data_dir / KEY_ENCRYPTION_KEY_FILE
     if values["audit_key_file"] is None:
         values["audit_key_file"] = data_dir / AUDIT_KEY_FILE
-    settings = Settings(**values, sources=sources, warnings=tuple(_unknown_variables(environ)))
+    settings = Settings(**values, flags=dict(flags), sources=sources, warnings=tuple(warnings))
     problems = [*contradictions(settings), *unsafe(settings)]
     if problems:
         raise refusal(problems)
     return settings
+
+
+def _read_secrets(raw: dict[str, tuple[str, str]], problems: list[str]) -> Iterator[str]:
+    """Add the values of settings whose content is in a file of its own, and yield advice about these files."""
+    for name in _IN_FILES:
+        file = _BY_NAME[f"{name}_file"]
+        if file.name not in raw:
+            continue
+        if name in raw:
+            problems.append(
+                f"{_BY_NAME[name].variable} and {file.variable} are both set; allowed: one of the two"
+            )
+            continue
+        path = raw[file.name][0]
+        try:
+            content, advice = read_secret(parse_path(path))
+        except UnusableValueError as error:
+            problems.append(f"{file.variable}: {path} can't be used ({error}); allowed: {file.allowed}")
+            del raw[file.name]  # its own parser would report the same
+            continue
+        raw[name] = (content, file.variable)
+        if advice is not None:
+            yield f"{file.variable}: {advice}"
 
 
 def refusal(problems: list[str]) -> ConfigurationError:

@@ -29,6 +29,8 @@ class Setting:
     flag: str
     switch: bool
     """Whether the flag takes no value."""
+    reloadable: bool
+    """Whether a running node takes over a change of the file."""
 
     @property
     def variable(self) -> str:
@@ -52,6 +54,7 @@ def setting(
     secret: bool = False,
     flag: str | None = None,
     switch: bool = False,
+    reloadable: bool = False,
 ) -> Any:
     """Return a dataclass field that carries a `Setting` without its name. `Any`, so that each field keeps its own type."""
     row = {
@@ -63,5 +66,6 @@ def setting(
         "secret": secret,
         "flag": flag,
         "switch": switch,
+        "reloadable": reloadable,
     }
     return field(metadata={"setting": row})

@@ -15,6 +15,7 @@ from token_service.config.setting import Setting, setting
 from token_service.config.values import (
     Address,
     LogFormat,
+    MetricsPlace,
     Networks,
     Profile,
     UnixSocket,
@@ -28,18 +29,19 @@ from token_service.config.values import (
     parse_issuer,
     parse_key,
     parse_key_encryption_keys,
+    parse_metrics_address,
     parse_networks,
     parse_path,
-    parse_redis_url,
     parse_rsa_bits,
     parse_scopes,
     parse_secret,
     seconds,
     whole,
 )
+from token_service.core.clients.client import SecurityProfile
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
-from token_service.urls import DatabaseUrl, Url
+from token_service.urls import DatabaseUrl, RedisUrl
 
 DATABASE_FILE: Final = "token_service.db"
 KEY_ENCRYPTION_KEY_FILE: Final = "key-encryption.key"
@@ -69,6 +71,25 @@ class Settings:
         "127.0.0.1:8080",
         "The address that HTTP listens on, for OAuth clients, the key set and health.",
         allowed="`host:port`; port 0 takes a free port",
+    )
+    metrics_address: Address | MetricsPlace | None = setting(
+        parse_metrics_address,
+        None,
+        "The address that `/metrics` is served on, without TLS: choose one that only the monitoring can reach.",
+        allowed="`host:port`; `http`: `HTTP_ADDRESS`, where everyone can read it; `off`",
+        default_help="`http` in development, `off` in production",
+    )
+    metrics_top_clients: int = setting(
+        default="20",
+        help="Clients with a label of their own in the metrics of each process; the others count as `other`.",
+        **whole(0, 1000),
+    )
+    trace_sampling_by_callers: bool = setting(
+        parse_flag,
+        "false",
+        "Whether callers decide which of their calls are traced. If not, `OTEL_TRACES_SAMPLER` limits them, too.",
+        allowed=_FLAG_VALUES,
+        switch=True,
     )
     http_tls: bool = setting(
         parse_flag,
@@ -104,11 +125,62 @@ class Settings:
         allowed="`sqlite:///path/to/file` or `postgresql://user:password@host:5432/database`",
         default_help=f"`DATA_DIR/{DATABASE_FILE}` (SQLite)",
     )
-    redis_url: Url | None = setting(
-        parse_redis_url,
+    database_url_file: Path | None = setting(
+        parse_file,
+        None,
+        "A file with the URL of the database, instead of `DATABASE_URL`. A final newline is ignored.",
+        allowed="a file that only its owner can read (mode 0400 or 0600)",
+        default_help="none",
+    )
+    redis_url: RedisUrl | None = setting(
+        RedisUrl.parse,
         None,
         "Optional: Redis, to carry revocations between nodes faster, to show them to gateways and to count rates for all nodes.",
-        allowed="`redis://[:password@]host:6379/0`, `rediss://…` or `unix:///path`",
+        allowed="`redis://[user:password@]host:6379/0`, `redis+sentinel://host:26379,host:26379/master`, "
+        "`redis+cluster://host:6379,host:6379`, each with `rediss` for TLS, or `unix:///path`",
+        default_help="none",
+    )
+    redis_url_file: Path | None = setting(
+        parse_file,
+        None,
+        "A file with the URL of Redis, instead of `REDIS_URL`. A final newline is ignored.",
+        allowed="a file that only its owner can read (mode 0400 or 0600)",
+        default_help="none",
+    )
+    redis_password: Secret | None = setting(
+        parse_secret,
+        None,
+        "The password of the user of `REDIS_URL`, if the URL has none.",
+        allowed="the password, in the environment or the file",
+        default_help="none",
+        secret=True,
+    )
+    redis_password_file: Path | None = setting(
+        parse_file,
+        None,
+        "A file with the password, instead of `REDIS_PASSWORD`. A final newline is ignored.",
+        allowed="a file that only its owner can read (mode 0400 or 0600)",
+        default_help="none",
+    )
+    redis_tls_ca_file: Path | None = setting(
+        parse_file,
+        None,
+        "The authorities whose certificates of Redis servers and sentinels are accepted (PEM).",
+        allowed="a readable file, with a `rediss` URL",
+        default_help="the authorities of the machine",
+    )
+    redis_tls_cert_file: Path | None = setting(
+        parse_file,
+        None,
+        "The certificate that proves this service to Redis (PEM).",
+        allowed="a readable file, with a `rediss` URL",
+        default_help="none",
+    )
+    redis_tls_key_file: Path | None = setting(
+        parse_file,
+        None,
+        "The private key of that certificate (PEM, not encrypted).",
+        allowed="a readable file, with a `rediss` URL",
         default_help="none",
     )
     issuer: str = setting(
@@ -129,7 +201,7 @@ class Settings:
         one_of(Algorithm),
         "RS256",
         "The algorithm that signs new tokens.",
-        allowed="`RS256`, `ES256` or `EdDSA`; `HS256` with `ALLOW_HS256`",
+        allowed="`RS256`, `PS256`, `ES256` or `EdDSA`; `HS256` with `ALLOW_HS256`",
     )
     allow_hs256: bool = setting(
         parse_flag,
@@ -141,7 +213,7 @@ class Settings:
     signing_rsa_bits: int = setting(
         parse_rsa_bits,
         "2048",
-        "The size of new RS256 keys.",
+        "The size of new RSA keys.",
         allowed="`2048`, `3072` or `4096`",
     )
     key_rotation_period: float = setting(
@@ -171,12 +243,26 @@ class Settings:
         default_help="none",
         secret=True,
     )
+    pkcs11_pin_file: Path | None = setting(
+        parse_file,
+        None,
+        "A file with the user PIN, instead of `PKCS11_PIN`. A final newline is ignored.",
+        allowed="a file that only its owner can read (mode 0400 or 0600)",
+        default_help="none",
+    )
     templates_dir: Path | None = setting(
         parse_path,
         None,
         "A directory of templates that replace the pages for browsers, by the same names.",
         allowed="a directory",
         default_help="built-in pages",
+    )
+    console_client_id: str | None = setting(
+        str,
+        None,
+        "The registered client that the operators' console logs in with.",
+        allowed="the id of a client",
+        default_help="open to this machine in development, off in production",
     )
     policy_file: Path | None = setting(
         parse_file,
@@ -236,19 +322,38 @@ class Settings:
         allowed="a file that only its owner can read",
         default_help="none",
     )
+    personal_data_encryption: str = setting(
+        choice("auto", "on", "off"),
+        "auto",
+        "Whether a new database stores personal data encrypted. `auto`: in production. A database that holds personal data "
+        "stays as it is; `on` refuses to start on an unencrypted one.",
+        allowed="`auto`, `on` or `off`",
+    )
     audit_routine: str = setting(
-        choice("log", "sql"),
+        choice("log", "sql", "events"),
         "log",
-        "The place of records of issued and refreshed tokens: log lines, or chained rows in the database.",
-        allowed="`log` or `sql`",
+        "The place of records of routine events, such as issued and refreshed tokens: log lines, chained rows in the "
+        "database, or such rows and the event log.",
+        allowed="`log`, `sql` or `events`",
+        reloadable=True,
     )
     audit_retention: float = setting(
         default="400d",
         help="Age at which audit events in the database are deleted.",
+        reloadable=True,
         **seconds("1d", "3650d"),
     )
+    event_retention: float = setting(
+        default="7d",
+        help="Age at which events are deleted from the event log. A reader that was away for longer misses events.",
+        reloadable=True,
+        **seconds("1h", "90d"),
+    )
     audit_checkpoint_interval: float = setting(
-        default="1m", help="Time between two checkpoints of the audit trail.", **seconds("1s", "1d")
+        default="1m",
+        help="Time between two checkpoints of the audit trail.",
+        reloadable=True,
+        **seconds("1s", "1d"),
     )
     tls_cert_file: Path | None = setting(
         parse_file,
@@ -276,6 +381,7 @@ class Settings:
         "info",
         "The lowest level of log lines.",
         allowed="`debug`, `info`, `warning` or `error`",
+        reloadable=True,
     )
     log_format: LogFormat = setting(
         one_of(LogFormat), "text", "The format of log lines.", allowed="`text` or `json`"
@@ -284,29 +390,36 @@ class Settings:
         default="5242880", help="The largest request in bytes.", **whole(65536, 67108864)
     )
     max_concurrent_calls: int = setting(
-        default="1000", help="Concurrent calls of one process; more are refused.", **whole(1, 100_000)
+        default="1000",
+        help="Concurrent calls of one process; more are refused.",
+        reloadable=True,
+        **whole(1, 100_000),
     )
     max_calls_per_caller: int | None = setting(
         default=None,
         help="Concurrent calls of one caller at one process; more are refused.",
         default_help="half of `MAX_CONCURRENT_CALLS`",
+        reloadable=True,
         **whole(1, 100_000),
     )
     max_streams: int = setting(
         default="5000",
         help="Open revocation streams of one process; more are refused.",
+        reloadable=True,
         **whole(1, 1_000_000),
     )
     max_streams_per_caller: int | None = setting(
         default=None,
         help="Open revocation streams of one caller at one process; more are refused.",
         default_help="half of `MAX_STREAMS`",
+        reloadable=True,
         **whole(1, 1_000_000),
     )
     max_revocations_per_caller: int = setting(
         default="6000",
         help="Revocations of subjects, clients and token ids (without their token) one caller may make at once at each "
         "process, and again over each minute; more are refused. A caller's rate `revoke_names` in the policy file replaces it.",
+        reloadable=True,
         **whole(1, 10_000_000),
     )
     require_registered_clients: bool = setting(
@@ -315,6 +428,12 @@ class Settings:
         "Give tokens only to clients that are registered (`token-service clients create`).",
         allowed=_FLAG_VALUES,
         switch=True,
+    )
+    minimum_security_profile: SecurityProfile = setting(
+        one_of(SecurityProfile),
+        "none",
+        "The security profile that every client has at least: `fapi2` is the FAPI 2.0 Security Profile.",
+        allowed="`none` or `fapi2`",
     )
     client_metadata_documents: bool = setting(
         parse_flag,
@@ -358,6 +477,30 @@ class Settings:
         allowed=_FLAG_VALUES,
         switch=True,
     )
+    allow_private_event_receivers: bool = setting(
+        parse_flag,
+        "false",
+        "Push the events of event streams to receivers with private addresses, too.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
+    allow_private_webhook_url: bool = setting(
+        parse_flag,
+        "false",
+        "Send events to webhooks with private addresses, too, and with `http` to loopback addresses.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
+    webhook_attempts: int = setting(
+        default="8",
+        help="Attempts to deliver an event to a webhook before it goes on with the next event.",
+        **whole(1, 20),
+    )
+    webhook_retry_time: float = setting(
+        default="1h",
+        help="Time between the first and the last of these attempts.",
+        **seconds("1s", "24h"),
+    )
     database_pool_size: int = setting(
         default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )
@@ -376,6 +519,13 @@ class Settings:
         help="Time without the database after which a process stops answering from its copy of the log.",
         **seconds("1s", "1h"),
     )
+    lossy_failover: str = setting(
+        choice("stop", "continue"),
+        "stop",
+        "After the promotion of a standby that may lack revocations: `stop` until an operator renews the log, or `continue` "
+        "with the revocations that running nodes know.",
+        allowed="`stop` or `continue`",
+    )
     stream_max_age: float = setting(
         default="30m",
         help="Lifetime of a revocation stream. It then ends, and its subscriber resumes it at any node.",
@@ -389,6 +539,7 @@ class Settings:
     janitor_interval: float = setting(
         default="1m",
         help="How often ended sessions and expired revocations are deleted.",
+        reloadable=True,
         **seconds("1s", "1d"),
     )
     config_file: Path | None = setting(
@@ -402,6 +553,8 @@ class Settings:
 
     reuse_port: bool = False
     """Bind with SO_REUSEPORT, because other workers listen on the same addresses. Set by the supervisor."""
+    flags: Mapping[str, str | None] = field(default_factory=dict, repr=False, compare=False)
+    """The flags that the settings were loaded with. No secret is a flag."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Source of each setting: flag, environment, file or default."""
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -414,6 +567,8 @@ class Settings:
         if self.grpc_token_address is not None:
             yield "GRPC_TOKEN_ADDRESS", self.grpc_token_address
         yield "HTTP_ADDRESS", self.http_address
+        if isinstance(self.metrics_address, Address):
+            yield "METRICS_ADDRESS", self.metrics_address
 
     def listening(self, grpc_address: Address | UnixSocket, http_address: Address) -> Settings:
         """Return these settings with the bound addresses. A default issuer follows the HTTP address."""
@@ -423,6 +578,22 @@ class Settings:
             else self.issuer
         )
         return replace(self, grpc_address=grpc_address, http_address=http_address, issuer=issuer)
+
+    @property
+    def metrics_place(self) -> Address | MetricsPlace:
+        """The place of the page of metrics, with the default of the profile."""
+        default = MetricsPlace.OFF if self.is_production else MetricsPlace.HTTP
+        return default if self.metrics_address is None else self.metrics_address
+
+    @property
+    def has_console(self) -> bool:
+        """Whether the operators' console is served."""
+        return self.console_client_id is not None or not self.is_production
+
+    @property
+    def shows_metrics(self) -> bool:
+        """Whether the metrics of the workers are shown: on a page, or by the charts of the console."""
+        return self.metrics_place is not MetricsPlace.OFF or self.has_console
 
     @property
     def is_production(self) -> bool:

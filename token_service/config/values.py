@@ -24,7 +24,7 @@ from token_service.files import open_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.algorithms import RSA_SIZES
 from token_service.tokens.secret import Secret
-from token_service.urls import UnusableValueError, Url, split_url
+from token_service.urls import UnusableValueError
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
 MAX_NETWORKS: Final = 32
@@ -102,6 +102,23 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+class MetricsPlace(StrEnum):
+    """A place of the page of metrics that is not an address of its own."""
+
+    HTTP = "http"
+    """The HTTP address."""
+    OFF = "off"
+    """None."""
+
+
+def parse_metrics_address(text: str) -> Address | MetricsPlace:
+    """Parse `host:port`, `http` or `off`."""
+    try:
+        return MetricsPlace(text)
+    except ValueError:
+        return parse_address(text)
+
+
 def parse_grpc_address(text: str) -> Address | UnixSocket:
     """Parse `host:port` or `unix:path`."""
     scheme, colon, path = text.partition(":")
@@ -161,16 +178,6 @@ def parse_scopes(text: str) -> tuple[str, ...]:
     except InvalidRequestError as error:
         raise UnusableValueError(error.message) from None
     return scopes
-
-
-def parse_redis_url(text: str) -> Url:
-    """Parse a URL for redis-py."""
-    url = split_url(text)
-    if url.scheme not in {"redis", "rediss", "unix"} or not (
-        url.hostname or (url.scheme == "unix" and url.path)
-    ):
-        raise UnusableValueError("not a Redis URL")
-    return Url(text)
 
 
 def parse_issuer(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,10 @@ class LeaseStore(Protocol):
 
     async def release(self, name: str, holder: str) -> None:
         """Give a lease back early. Changes nothing if the holder does not have it."""
+        ...
+
+    async def holders(self) -> Mapping[str, str]:
+        """Return the holder of each unexpired lease by its name."""
         ...
 
     async def earliest(self, name: str, time: float) -> float:

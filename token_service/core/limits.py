@@ -32,6 +32,7 @@ MAX_TOKEN_NAME: Final = 256
 """Bytes of the name of a personal access token."""
 MAX_KEY_ID: Final = 256
 MAX_SUBSCRIBER_ID: Final = 128
+MAX_CLIENT_VERSION: Final = 64
 MAX_BATCH: Final = 256
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
@@ -114,13 +115,15 @@ class Checks:
         if len(set(values)) != len(values):
             self.add(field, "has an item twice")
 
-    def page(self, size: int, token: str, parse: Callable[[str], _Position]) -> _Position | None:
+    def page(
+        self, size: int, token: str, parse: Callable[[str], _Position], *, most: int = MAX_PAGE
+    ) -> _Position | None:
         """Check the size and the token of a page; return the position in the token, or None without a token.
 
-        `parse` reads the position. It raises `ValueError` for any other text.
+        `most` is the largest size. `parse` reads the position. It raises `ValueError` for any other text.
         """
-        if not 0 <= size <= MAX_PAGE:
-            self.add("page_size", f"is not from 0 to {MAX_PAGE}")
+        if not 0 <= size <= most:
+            self.add("page_size", f"is not from 0 to {most}")
         if not token:
             return None
         try:

@@ -18,6 +18,7 @@ from token_service.fetching.documents import MAX_DOCUMENT_BYTES
 from token_service.fetching.failure import FetchError
 from token_service.fetching.resolving import Resolve, SystemResolver
 from token_service.files import read_regular
+from token_service.telemetry.spans import Attributes, client_span, context_headers
 from token_service.urls import UnusableValueError
 
 MAX_CONNECTIONS: Final = 16
@@ -32,6 +33,8 @@ _MAX_AUTHORITIES: Final = 1024 * 1024
 _MAX_TOKEN: Final = 16 * 1024
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _BLOCK: Final = 64 * 1024
+_JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
 _ACCEPTED_KEYS: Final = "application/jwk-set+json, application/json"
 
 
@@ -63,10 +66,11 @@ class Answer:
     cache_control: str
     age: str
     status: int = 200
+    retry_after: str = ""
 
 
 class HttpFetcher:
-    """Fetches small documents and sends forms. All sources of keys of a node share one fetcher and its limits."""
+    """Fetches small documents, and sends forms, tokens and other small bodies. All sources of keys of a node share one fetcher and its limits."""
 
     def __init__(self, resolve: Resolve | None = None, *, connections: int = MAX_CONNECTIONS) -> None:
         self._resolve = resolve or SystemResolver()
@@ -82,12 +86,19 @@ class HttpFetcher:
         Raises `FetchError`.
         """
         async with self._slots:
-            token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
-            authorization = f"Bearer {token}" if token else authorization
-            answer = await self._send(url, rules, "GET", _ACCEPTED_KEYS, authorization, None)
+            headers = _authorized({"Accept": _ACCEPTED_KEYS}, await _authorization(rules) or authorization)
+            answer = await self._send(url, rules, "GET", headers, None)
         if answer.status != 200:
             raise FetchError(f"{_authority(url)} answered with status {answer.status}")
         return answer
+
+    async def post_token(self, url: str, token: str, rules: FetchRules, *, authorization: str) -> Answer:
+        """Send a security event token (RFC 8935) with the rules of `get`, and return the answer as `post` does.
+
+        Raises `FetchError`. The server may then have received the token.
+        """
+        headers = _authorized({"Content-Type": "application/secevent+jwt", "Accept": _JSON}, authorization)
+        return await self.post_body(url, token.encode(), rules, headers)
 
     async def post(
         self, url: str, form: Mapping[str, str], rules: FetchRules, *, authorization: str = ""
@@ -96,22 +107,39 @@ class HttpFetcher:
 
         `authorization` is the value of the header. Raises `FetchError`. The server may then have received the form.
         """
+        headers = _authorized({"Content-Type": _FORM, "Accept": _JSON}, authorization)
+        return await self.post_body(url, urlencode(form).encode(), rules, headers)
+
+    async def post_json(self, url: str, document: bytes, rules: FetchRules) -> Answer:
+        """Send a JSON document with the rules of `get`, and return the answer with any status that is no redirect.
+
+        Raises `FetchError`. The server may then have received the document.
+        """
+        headers = _authorized({"Content-Type": _JSON, "Accept": _JSON}, await _authorization(rules))
+        return await self.post_body(url, document, rules, headers)
+
+    async def post_body(self, url: str, body: bytes, rules: FetchRules, headers: Mapping[str, str]) -> Answer:
+        """Send any body, whose type is in the headers, as `post` does."""
         async with self._slots:
-            return await self._send(
-                url, rules, "POST", "application/json", authorization, urlencode(form).encode()
-            )
+            return await self._send(url, rules, "POST", headers, body)
 
     async def _send(
-        self, url: str, rules: FetchRules, method: str, accept: str, authorization: str, body: bytes | None
+        self, url: str, rules: FetchRules, method: str, headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
         try:
             target = Target.parse(url, allow_private=rules.allow_private)
         except UnusableValueError as error:
             raise FetchError(f"the URL can't be used: {error}") from None
+        with client_span(method, _attributes(target, method)):
+            return await self._fetch(target, rules, method, headers, body)
+
+    async def _fetch(
+        self, target: Target, rules: FetchRules, method: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer:
         context = await asyncio.to_thread(self._context, rules) if target.is_tls else None
         found = await self._resolve(target.host, target.port)
         addresses = permitted(target, found, allow_private=rules.allow_private)
-        request = _request(target, method, accept, authorization, body)
+        request = _request(target, method, headers, body)
         reader, writer = await _connect(target, addresses[:_MAX_TRIED], context)
         try:
             return await _exchange(target, request, body, rules.max_bytes, reader, writer)
@@ -129,6 +157,14 @@ class HttpFetcher:
         return self._system
 
 
+def _attributes(target: Target, method: str) -> Attributes:
+    return {
+        "http.request.method": method,
+        "server.address": target.host,
+        "server.port": target.port,
+    }
+
+
 def _new_context(authorities: Path | None) -> ssl.SSLContext:
     try:
         pem = None if authorities is None else _read(authorities, _MAX_AUTHORITIES).decode()
@@ -139,6 +175,18 @@ def _new_context(authorities: Path | None) -> ssl.SSLContext:
         raise FetchError(f"{authorities} has no certificates in PEM") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+async def _authorization(rules: FetchRules) -> str:
+    """Return the value of the header `Authorization` that the rules add; empty: none."""
+    if rules.bearer_token is None:
+        return ""
+    return f"Bearer {await asyncio.to_thread(_token, rules.bearer_token)}"
+
+
+def _authorized(headers: dict[str, str], authorization: str) -> dict[str, str]:
+    """Return headers with the value of `Authorization`, if there is one."""
+    return {**headers, "Authorization": authorization} if authorization else headers
 
 
 def _token(path: Path) -> str:
@@ -174,22 +222,18 @@ async def _connect(
     raise FetchError(f"no connection to {target.authority}: {'; '.join(failures)}")
 
 
-def _request(target: Target, method: str, accept: str, authorization: str, body: bytes | None) -> h11.Request:
-    headers = [
+def _request(target: Target, method: str, headers: Mapping[str, str], body: bytes | None) -> h11.Request:
+    sent = [
         ("Host", target.authority),
         ("User-Agent", "token-service"),
-        ("Accept", accept),
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
+        *context_headers(),
+        *headers.items(),
     ]
-    if authorization:
-        headers.append(("Authorization", authorization))
     if body is not None:
-        headers += [
-            ("Content-Type", "application/x-www-form-urlencoded"),
-            ("Content-Length", str(len(body))),
-        ]
-    return h11.Request(method=method, target=target.path, headers=headers)
+        sent.append(("Content-Length", str(len(body))))
+    return h11.Request(method=method, target=target.path, headers=sent)
 
 
 async def _exchange(
@@ -207,7 +251,7 @@ async def _exchange(
     status = 0
     received = 0
     body = bytearray()
-    cache_control = age = ""
+    cache_control = age = retry_after = ""
     while not isinstance(event := connection.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
         if event is h11.NEED_DATA:
             data = await reader.read(_BLOCK)
@@ -220,11 +264,12 @@ async def _exchange(
             status = event.status_code
             cache_control = _header(event, b"cache-control")
             age = _header(event, b"age")
+            retry_after = _header(event, b"retry-after")
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > limit:
                 raise FetchError(f"{target.authority} answered with a document of more than {limit} bytes")
-    return Answer(bytes(body), cache_control, age, status)
+    return Answer(bytes(body), cache_control, age, status, retry_after)
 
 
 def _require_plain(target: Target, response: h11.Response) -> None:

@@ -30,7 +30,7 @@ from token_service.signers.private_key import (
     public_key_bytes,
 )
 from token_service.signers.signing_threads import SigningThreads
-from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.algorithms import PS256_PADDING, RSA_ALGORITHMS, Algorithm
 from token_service.tokens.secret import Secret
 
 _PKCS1V15: Final = PKCS1v15()
@@ -45,15 +45,17 @@ class LocalSigner:
     time than the handover to a thread.
     """
 
-    def __init__(self, key: PrivateKey, threads: SigningThreads | None = None) -> None:
+    def __init__(
+        self, key: PrivateKey, threads: SigningThreads | None = None, *, made_for: Algorithm | None = None
+    ) -> None:
         """Create a signer. `threads` make the RSA signatures; None makes them in the calling thread.
 
-        Raises `ValueError` for a key that is too weak.
+        See `algorithm_of` for `made_for` and the errors.
         """
-        self.algorithm: Algorithm = key_algorithm(key)
+        self.algorithm: Algorithm = key_algorithm(key, made_for)
         self.key_id: str = key_id_of(key)
-        self._threads = threads if self.algorithm is Algorithm.RS256 else None
-        self._sign = _signing_function(key)
+        self._threads = threads if self.algorithm in RSA_ALGORITHMS else None
+        self._sign = _signing_function(key, self.algorithm)
 
     async def sign(self, signing_input: bytes) -> bytes:
         """Return the JWS signature. Raises `SigningUnavailableError` after the threads have ended."""
@@ -110,7 +112,7 @@ class LocalKeys:
             raise ConfigurationError(
                 f"the private key of signing key {key.key_id} is unusable: {error}"
             ) from None
-        signer = LocalSigner(private, self._threads)
+        signer = LocalSigner(private, self._threads, made_for=key.algorithm)
         if signer.key_id != key.key_id:
             raise ConfigurationError(
                 f"the private key stored for signing key {key.key_id} belongs to {signer.key_id}"
@@ -118,9 +120,11 @@ class LocalKeys:
         return signer
 
 
-def _signing_function(key: PrivateKey) -> Callable[[bytes], bytes]:
+def _signing_function(key: PrivateKey, algorithm: Algorithm) -> Callable[[bytes], bytes]:
     if isinstance(key, RSAPrivateKey):
         rsa_sign = key.sign
+        if algorithm is Algorithm.PS256:
+            return lambda data: rsa_sign(data, PS256_PADDING, _SHA256)
         return lambda data: rsa_sign(data, _PKCS1V15, _SHA256)
     if isinstance(key, EllipticCurvePrivateKey):
         ec_sign = key.sign

@@ -23,7 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from token_service.tokens import base64url
-from token_service.tokens.algorithms import MIN_HMAC_BYTES, Algorithm, VerificationKeyMaterial, algorithm_of
+from token_service.tokens.algorithms import (
+    MIN_HMAC_BYTES,
+    RSA_ALGORITHMS,
+    Algorithm,
+    VerificationKeyMaterial,
+    algorithm_of,
+)
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.secret import Secret
 
@@ -38,7 +44,7 @@ def generate_private_key(algorithm: Algorithm, *, rsa_bits: int = DEFAULT_RSA_BI
 
     An RSA key takes 0.1 s or more. The interpreter lock is released during this time.
     """
-    if algorithm is Algorithm.RS256:
+    if algorithm in RSA_ALGORITHMS:
         return rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
     if algorithm is Algorithm.ES256:
         return generate_ec_key(SECP256R1())
@@ -52,9 +58,9 @@ def verification_material(key: PrivateKey) -> VerificationKeyMaterial:
     return key if isinstance(key, Secret) else key.public_key()
 
 
-def key_algorithm(key: PrivateKey) -> Algorithm:
-    """Return the one algorithm of a key. Raises `ValueError` for a key that is too weak or of an unsupported type."""
-    return algorithm_of(verification_material(key))
+def key_algorithm(key: PrivateKey, made_for: Algorithm | None = None) -> Algorithm:
+    """Return the one algorithm of a key. See `algorithm_of` for `made_for` and the errors."""
+    return algorithm_of(verification_material(key), made_for)
 
 
 def key_id_of(key: PrivateKey) -> str:
@@ -88,8 +94,10 @@ def load_private_key(algorithm: Algorithm, data: Secret) -> PrivateKey:
             raise ValueError("not a private key in PKCS#8") from None
     if not isinstance(key, rsa.RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Secret):
         raise ValueError("not a private key of a supported type")
-    if key_algorithm(key) is not algorithm:
-        raise ValueError(f"not a key for {algorithm}")
+    try:
+        key_algorithm(key, algorithm)
+    except ValueError as error:
+        raise ValueError(f"not a key for {algorithm}: {error}") from None
     return key
 
 

@@ -6,13 +6,18 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, TypeAlias
 
 from token_service.core.events.event import AuditEvent, Category
 from token_service.core.events.queue import RowQueue
 from token_service.telemetry.lines import LineHandler
-from token_service.telemetry.metrics import Counter
+from token_service.telemetry.request_scope import RequestScope, current
+from token_service.telemetry.spans import active_ids
+
+_Held: TypeAlias = tuple[float, AuditEvent, RequestScope | None, tuple[str, str] | None]
+"""An event with its time, its request, and the ids of its trace and span."""
 
 AUDIT_LOGGER: Final = "token_service.audit"
 _HOLD: Final = 0.02
@@ -33,27 +38,39 @@ class Audit:
     """
 
     def __init__(
-        self, counter: Counter | None = None, rows: RowQueue | None = None, *, routine_rows: bool = False
+        self,
+        count: Callable[[AuditEvent], None] | None = None,
+        rows: RowQueue | None = None,
+        *,
+        routine_rows: bool = False,
     ) -> None:
-        """Create the trail. `counter` counts the events by name; `rows` writes the rows of refusals.
+        """Create the trail. `count` counts the events; `rows` writes the rows of refusals.
 
         With `routine_rows` it also writes rows of routine events, which have no line then.
         """
-        self._counter = counter
+        self._count = count
         self._rows = rows
         self._routine_rows = routine_rows and rows is not None
         self._logger = logging.getLogger(AUDIT_LOGGER)
-        self._held: Final[deque[tuple[float, AuditEvent]]] = deque()
+        self._held: Final[deque[_Held]] = deque()
+        self.on_stored: Callable[[], None] = lambda: None
+        """Called when an event that is not routine has its row."""
+
+    def keep_routine_rows(self, keep: bool) -> None:  # noqa: FBT001 - what the method sets
+        """Change whether routine events get rows, which needs `rows`."""
+        self._routine_rows = keep and self._rows is not None
 
     def record(self, event: AuditEvent) -> None:
         """See `Audit.record`."""
-        if self._counter is not None:
-            self._counter.add(1, {"token_service.event": event.action.value})
+        if self._count is not None:
+            self._count(event)
         if self._routine_rows and event.action.category is Category.ROUTINE:
             assert self._rows is not None
             self._rows.put(event)
         else:
             self._write_line(event)
+            if event.action.category is not Category.ROUTINE:
+                self.on_stored()
 
     def record_alone(self, event: AuditEvent) -> None:
         """See `Audit.record_alone`."""
@@ -69,11 +86,13 @@ class Audit:
                 if isinstance(handler, LineHandler):
                     stack.enter_context(handler.together())
             while held:
-                created, event = held.popleft()
+                created, event, scope, span_ids = held.popleft()
                 # As `info` does, but without the search for the calling line.
                 record = logging.LogRecord(AUDIT_LOGGER, logging.INFO, "", 0, event.action.value, (), None)
                 record.created, record.msecs = created, created % 1 * 1000
                 record.fields = event.line()
+                # The request and the span of the flush belong to another call.
+                record.request, record.span_ids = scope, span_ids
                 self._logger.handle(record)
 
     def _flush_soon(self) -> bool:
@@ -89,6 +108,8 @@ class Audit:
             return
         held = self._held
         waits = event.action.category is Category.ROUTINE and (bool(held) or self._flush_soon())
-        held.append((time.time(), event))
+        if (scope := current()) is not None:
+            scope.read()  # the line may be written after the end of the request
+        held.append((time.time(), event, scope, active_ids()))
         if not waits or len(held) >= _MAX_HELD:
             self.flush()

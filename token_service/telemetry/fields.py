@@ -21,7 +21,8 @@ _BARE: Final = re.compile(r"[!#-&(-+\--<>-Z^-~]+").fullmatch
 _TOKEN: Final = re.compile(
     r"(?P<header>eyJ[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)?"
     # A text of 43 characters is the id of a key. It is random and may begin like a token.
-    r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))(?:[rs]t_|tscs_|tspat_)[A-Za-z0-9_-]{24,}",
+    r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))(?:[rs]t_|tscs_|tspat_)[A-Za-z0-9_-]{24,}"
+    r"|(?<![A-Za-z0-9])whsec_[A-Za-z0-9+/_-]{24,}=*",
     re.ASCII,
 )
 """A signed or opaque token or a client secret, or the beginning of one."""
@@ -74,7 +75,14 @@ def without_tokens(text: str) -> str:
 
 
 def _may_hold_token(text: str) -> bool:
-    return "eyJ" in text or "rt_" in text or "st_" in text or "tscs_" in text or "tspat_" in text
+    return (
+        "eyJ" in text
+        or "rt_" in text
+        or "st_" in text
+        or "tscs_" in text
+        or "tspat_" in text
+        or "whsec_" in text
+    )
 
 
 def _shown(text: str, *, quoted: bool) -> str:

@@ -15,11 +15,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TextIO
 
+from token_service.telemetry import request_scope
 from token_service.telemetry.fields import escape, in_json, in_text
 from token_service.telemetry.redaction import redact
+from token_service.telemetry.request_scope import current
+from token_service.telemetry.spans import active_ids
 
 _MAX_WRITE: Final = 4096
 """Bytes that a pipe takes in one piece even with several writers (PIPE_BUF of Linux)."""
+_UNKNOWN: Final[Any] = object()
+"""Marks records that are formatted in the context of their request and their span."""
 _GRPC: Final = "grpc._cython.cygrpc"
 _HUNG_UP: Final = "ExecuteBatchError raised in core by servicer method"
 
@@ -33,16 +38,22 @@ def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    set_log_level(level)
+    logging.getLogger(_GRPC).addFilter(_lower_hang_ups)
+    logging.raiseExceptions = False  # a full disk behind standard error must not fail a call
+    # No line shows these values, so no record needs them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def set_log_level(level: str) -> None:
+    """Set the lowest level of log lines."""
+    root = logging.getLogger()
     root.setLevel(level.upper())
     # Below WARNING these libraries log only their own internals.
     for name in ("asyncio", "aiosqlite", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # Its warnings are one or two lines for each malformed request, which anyone can send.
     logging.getLogger("uvicorn").setLevel(max(logging.ERROR, root.level))
-    logging.getLogger(_GRPC).addFilter(_lower_hang_ups)
-    logging.raiseExceptions = False  # a full disk behind standard error must not fail a call
-    # No line shows these values, so no record needs them.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _lower_hang_ups(record: logging.LogRecord) -> bool:
@@ -119,7 +130,7 @@ class TextFormatter(logging.Formatter):
         """Return the line, followed by the traceback if the record has one."""
         message = escape(redact(record.getMessage()))
         line = f"{_timestamp(record)} {record.levelname:<7} {record.name} {message}"
-        for name, value in _fields(record).items():
+        for name, value in {**_fields(record), **_trace(record)}.items():
             line += f" {name}={in_text(value)}"
         if traceback := self._traceback(record):
             line += "\n" + "\n".join(f"    {escape(row)}" for row in redact(traceback).splitlines())
@@ -130,25 +141,39 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Lines of one JSON object each: `time`, `level`, `logger`, `message`, the fields of the event and `traceback`."""
+    """Lines of one JSON object each: `time`, `level`, `logger`, `message`, in this order, then the ids of the request and
+    its trace, the fields of the event and `traceback`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON object."""
         line: dict[str, Any] = {
-            **{name: in_json(value) for name, value in _fields(record).items()},
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": redact(record.getMessage()),
         }
+        scope: Any = getattr(record, "request", _UNKNOWN)
+        request = request_scope.fields(current() if scope is _UNKNOWN else scope)
+        for fields in ({**request, **_trace(record)}, _fields(record)):
+            line.update((name, in_json(value)) for name, value in fields.items() if name not in line)
         if record.exc_info and record.exc_info[0]:
             line["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(line)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:
+    """Return the fields of the event."""
     fields = getattr(record, "fields", None)
     return fields if isinstance(fields, dict) else {}
+
+
+def _trace(record: logging.LogRecord) -> Mapping[str, str]:
+    """Return the ids of the trace and the span in which the event happened."""
+    ids = getattr(record, "span_ids", _UNKNOWN)
+    if ids is _UNKNOWN:
+        ids = active_ids()
+    return {} if ids is None else {"trace_id": ids[0], "span_id": ids[1]}
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -1,148 +1,178 @@
-"""Metrics through OpenTelemetry."""
+"""The metrics of a process: instruments that count for the page of metrics, for OpenTelemetry, or for both."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from math import nan
+from typing import Final, Protocol
 
-from token_service.errors import ConfigurationError
+from token_service.telemetry.board import Segment, Writer
+from token_service.telemetry.metric import Kind, Metric
+from token_service.telemetry.otel import Otel, open_otel
+from token_service.telemetry.registry import REGISTRY
 
-DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Upper bounds in seconds, from a response from memory to one that waited for the database."""
+Values = float | Mapping[tuple[str, ...], float] | None
+"""The value of a gauge, or its values by their labels; None: it has none now."""
+
+_GAUGES: Final = frozenset(each.name for each in REGISTRY if each.kind is Kind.GAUGE)
 
 
 class Counter(Protocol):
-    """A metric that counts events."""
+    """A metric that counts."""
 
-    def add(self, amount: int, attributes: Mapping[str, str | int]) -> None:
-        """Add `amount` to the count."""
+    def add(self, amount: float, *labels: str) -> None:
+        """Add to the count. `labels` are the values of the labels, in the order of the registry."""
         ...
 
 
 class Histogram(Protocol):
     """A metric that records measurements."""
 
-    def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
-        """Add one measurement."""
+    def record(self, amount: float, *labels: str) -> None:
+        """Add one measurement. For `labels` see `Counter.add`."""
         ...
 
 
 class Metrics:
-    """The metrics of a process. They are off unless the environment enables them.
+    """The metrics of a process. Belongs to one event loop.
 
-    `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and similar variables enable them, as does
-    `opentelemetry-instrument`. Only then is OpenTelemetry imported: its import takes longer than any other step of
-    the start.
+    They are off without a page and without OpenTelemetry. Then the methods return None, so that nothing is measured.
     """
 
-    def __init__(self, environ: Mapping[str, str], instance: str) -> None:
-        """Set up the exporters. `instance` distinguishes the processes of a service that report to one place."""
-        self._meter: Any = None
-        self._provider: Any = None
-        exporters = find_exporters(environ)
-        if exporters or (_is_enabled(environ) and _is_instrumented()):
-            self._meter, self._provider = _meter(exporters, instance)
+    def __init__(self, environ: Mapping[str, str], instance: str, segment: Segment | None = None) -> None:
+        """Set up OpenTelemetry if `environ` asks for it. `segment`: the memory of this worker on the page.
+
+        `instance` distinguishes the processes of a service that report to one place. Raises `ConfigurationError`.
+        """
+        self._otel: Otel | None = open_otel(environ, instance)
+        self._writer = None if segment is None else Writer(segment, _GAUGES.__contains__)
+        self._gauges: list[_Gauge] = []
+        self.made: list[str] = []
+        """The names of the metrics that have an instrument."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is measured."""
+        return self._otel is not None or self._writer is not None
+
+    def counter(self, metric: Metric) -> Counter | None:
+        """Return the counter of a metric, or None if metrics are off."""
+        self.made.append(metric.name)
+        page = None if self._writer is None else _PageCounter(self._writer, metric)
+        otel = None if self._otel is None else self._otel.counter(metric)
+        return _BothCounters(page, otel) if page is not None and otel is not None else page or otel
+
+    def histogram(self, metric: Metric) -> Histogram | None:
+        """Return the histogram of a metric, or None if metrics are off."""
+        self.made.append(metric.name)
+        page = None if self._writer is None else _PageHistogram(self._writer, metric)
+        otel = None if self._otel is None else self._otel.histogram(metric)
+        return _BothHistograms(page, otel) if page is not None and otel is not None else page or otel
+
+    def gauge(self, metric: Metric, read: Callable[[], Values]) -> None:
+        """Register a gauge, whose value `read` returns at each `update`."""
+        self.made.append(metric.name)
+        if not self.is_on:
+            return
+        gauge = _Gauge(metric, read, self._writer)
+        self._gauges.append(gauge)
+        if self._otel is not None:
+            self._otel.gauge(metric, lambda: gauge.values)
+
+    def update(self) -> None:
+        """Read the gauges. The page and the exporters show the values of the last update."""
+        for gauge in self._gauges:
+            gauge.update()
+        if self._writer is not None:
+            self._writer.segment.beat()
+
+    def known(self, metric: Metric, label: str) -> list[str]:
+        """Return the values of a label that the page has already."""
+        if self._writer is None:
+            return []
+        index = list(metric.labels).index(label)
+        return list(dict.fromkeys(labels[index] for labels in self._writer.labels(metric.name)))
 
     def close(self) -> None:
-        """Export the last metrics, within one second: an unreachable exporter does not delay the shutdown.
-
-        Blocks the event loop, so call it as the last step.
-        """
-        if self._provider is not None:
-            # A daemon thread does not delay the end of the process either.
-            last = threading.Thread(target=self._provider.shutdown, args=(_LAST_REPORT * 1000,), daemon=True)
-            last.start()
-            last.join(_LAST_REPORT)
-            if last.is_alive():
-                logging.getLogger(__name__).warning(
-                    "the last metrics were not exported within %d s and are lost", _LAST_REPORT
-                )
-            self._provider = None
-
-    def counter(self, name: str, description: str) -> Counter | None:
-        """Return a counter, or None if metrics are off."""
-        if self._meter is None:
-            return None
-        counter: Counter = self._meter.create_counter(name, "1", description)
-        return counter
-
-    def histogram(self, name: str, description: str, boundaries: Sequence[float]) -> Histogram | None:
-        """Return a histogram of seconds, or None if metrics are off."""
-        if self._meter is None:
-            return None
-        histogram: Histogram = self._meter.create_histogram(
-            name, "s", description, explicit_bucket_boundaries_advisory=boundaries
-        )
-        return histogram
-
-    def gauge(self, name: str, description: str, read: Callable[[], float], unit: str = "1") -> None:
-        """Register a gauge. At each export another thread calls `read` for its value."""
-        if self._meter is not None:
-            from opentelemetry.metrics import Observation
-
-            self._meter.create_observable_gauge(name, [lambda _: [Observation(read())]], unit, description)
+        """Take the gauges of this process from the page, and export the last metrics. See `Otel.close`."""
+        if self._writer is not None:
+            self._writer.segment.leave()
+        if self._otel is not None:
+            self._otel.close()
 
 
-def find_exporters(environ: Mapping[str, str]) -> list[Any]:
-    """Return the exporter classes that the environment names.
+class _PageCounter:
+    def __init__(self, writer: Writer, metric: Metric) -> None:
+        self._writer = writer
+        self._name = metric.name
+        self._numbers = writer.segment.numbers
+        self._places: dict[tuple[str, ...], int] = {}
+        for labels in metric.zeros if metric.labels else ((),):
+            self.add(0, *labels)  # an alert on growth needs the zero before the first event
 
-    Returns none under `opentelemetry-instrument`, which sets up the exporters itself. Raises `ConfigurationError` for
-    an exporter that is not installed.
-    """
-    if not _is_enabled(environ) or _is_instrumented():
-        return []
-    endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
-    exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
-    return [_exporter(name) for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
-
-
-def _is_enabled(environ: Mapping[str, str]) -> bool:
-    return environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
-
-
-def _is_instrumented() -> bool:
-    return "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
+    def add(self, amount: float, *labels: str) -> None:
+        place = self._places.get(labels)
+        if place is None:
+            place = self._places[labels] = self._writer.place(self._name, labels, 1)
+        self._numbers[place] += amount
 
 
-_OTLP_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+class _PageHistogram:
+    def __init__(self, writer: Writer, metric: Metric) -> None:
+        self._writer = writer
+        self._metric = metric
+        self._numbers = writer.segment.numbers
+        self._buckets = metric.buckets
+        self._places: dict[tuple[str, ...], int] = {
+            labels: writer.place(metric.name, labels, metric.size) for labels in metric.zeros
+        }
+
+    def record(self, amount: float, *labels: str) -> None:
+        place = self._places.get(labels)
+        if place is None:
+            place = self._places[labels] = self._writer.place(self._metric.name, labels, self._metric.size)
+        numbers = self._numbers
+        numbers[place + 1 + bisect_left(self._buckets, amount)] += 1.0
+        numbers[place] += amount
 
 
-_LAST_REPORT: Final = 1
-"""Seconds the last export may take."""
+class _BothCounters:
+    def __init__(self, *counters: Counter) -> None:
+        self._counters = counters
+
+    def add(self, amount: float, *labels: str) -> None:
+        for each in self._counters:
+            each.add(amount, *labels)
 
 
-def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
-    """Return a meter, and its provider if `Metrics` must shut it down."""
-    from opentelemetry.metrics import get_meter, set_meter_provider
+class _BothHistograms:
+    def __init__(self, *histograms: Histogram) -> None:
+        self._histograms = histograms
 
-    provider = None
-    if exporters:
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-        from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
-
-        readers: list[MetricReader] = []
-        for exporter in exporters:
-            made = exporter()
-            readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
-        resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
-        if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):
-            resource = Resource({SERVICE_INSTANCE_ID: instance})
-        # At exit the provider would wait for the exporters without a limit.
-        provider = MeterProvider(readers, Resource.create().merge(resource), shutdown_on_exit=False)
-        set_meter_provider(provider)
-    return get_meter("token_service"), provider
+    def record(self, amount: float, *labels: str) -> None:
+        for each in self._histograms:
+            each.record(amount, *labels)
 
 
-def _exporter(name: str) -> Any:
-    from importlib.metadata import entry_points
+class _Gauge:
+    def __init__(self, metric: Metric, read: Callable[[], Values], writer: Writer | None) -> None:
+        self._metric = metric
+        self._read = read
+        self._writer = writer
+        self._shown: set[tuple[str, ...]] = set()
+        self.values: Iterable[tuple[tuple[str, ...], float]] = ()
+        """The values of the last update. Replaced as a whole: another thread reads them."""
 
-    for point in entry_points(group="opentelemetry_metrics_exporter", name=name):
-        return point.load()
-    raise ConfigurationError(
-        f"OTEL_METRICS_EXPORTER is {name!r}, but no such exporter is installed; install the package that has it "
-        f"(`opentelemetry-exporter-{name}`), or set OTEL_METRICS_EXPORTER=none"
-    )
+    def update(self) -> None:
+        read = self._read()
+        values = {} if read is None else dict(read) if isinstance(read, Mapping) else {(): read}
+        self.values = tuple(values.items())
+        if self._writer is None:
+            return
+        numbers = self._writer.segment.numbers
+        for labels in self._shown - values.keys():
+            numbers[self._writer.place(self._metric.name, labels, 1)] = nan
+        for labels, value in values.items():
+            numbers[self._writer.place(self._metric.name, labels, 1)] = value
+        self._shown = set(values)

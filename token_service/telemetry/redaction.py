@@ -11,6 +11,7 @@ from typing import Final
 _SECRETS: Final = re.compile(
     r"(?P<jwt>eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)"
     r"|(?<![A-Za-z0-9])(?P<kind>[rs]t_|tscs_|tspat_)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9])(?P<webhook>whsec_)[A-Za-z0-9+/_-]{16,}=*"
     r"|(?P<url>://[^\s:/@]*:)[^\s@/]+@"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
@@ -28,6 +29,7 @@ def redact(text: str) -> str:
         or "st_" in text
         or "tscs_" in text
         or "tspat_" in text
+        or "whsec_" in text
         or "://" in text
         or "-----" in text
     ):
@@ -40,4 +42,6 @@ def _replacement(match: re.Match[str]) -> str:
         return "[JWT]"
     if match["kind"]:
         return f"{match['kind']}[{'SECRET' if match['kind'] == 'tscs_' else 'TOKEN'}]"
+    if match["webhook"]:
+        return "whsec_[SECRET]"
     return f"{match['url']}***@" if match["url"] else "[PRIVATE KEY]"

@@ -68,9 +68,11 @@ class Confirmation:
 
     jkt: str = ""
     x5t_s256: str = ""
+    is_unknown: bool = False
+    """The token of another issuer is bound in a way that this package can't check."""
 
     def __bool__(self) -> bool:
-        return bool(self.jkt or self.x5t_s256)
+        return bool(self.jkt or self.x5t_s256 or self.is_unknown)
 
 
 @final
@@ -161,6 +163,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     _payload: Mapping[str, Any] | None = None
     _token_mark: Mark | None = None
     _session_mark: Mark | None = None
+    _confirmation: Confirmation | None = None
 
     def __post_init__(self) -> None:
         if self._seal is not _Seal:
@@ -209,11 +212,24 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     @property
     def confirmation(self) -> Confirmation:
         """The key the token is bound to; empty for a bearer token."""
-        cnf = self.payload.get("cnf")
-        if not isinstance(cnf, dict):
+        confirmation = self._confirmation
+        if confirmation is None:
+            confirmation = self._confirmation = self._read_confirmation()
+        return confirmation
+
+    def _read_confirmation(self) -> Confirmation:
+        # Most tokens are bearer tokens, and to decode one takes ten times as long as this search. Only an escape can spell
+        # the name in another way.
+        if self._payload is None and b"cnf" not in self._encoded and b"\\" not in self._encoded:
             return _BEARER
-        jkt, x5t = cnf.get("jkt", ""), cnf.get("x5t#S256", "")
-        return Confirmation(jkt if isinstance(jkt, str) else "", x5t if isinstance(x5t, str) else "")
+        payload = self.payload
+        if "cnf" not in payload:
+            return _BEARER
+        cnf = payload["cnf"]
+        texts = cnf if isinstance(cnf, dict) else {}
+        jkt, x5t = texts.get("jkt"), texts.get("x5t#S256")
+        jkt, x5t = jkt if isinstance(jkt, str) else "", x5t if isinstance(x5t, str) else ""
+        return Confirmation(jkt, x5t, is_unknown=not (jkt or x5t))
 
     @property
     def actor(self) -> dict[str, Any] | None:

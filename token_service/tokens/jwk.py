@@ -31,12 +31,12 @@ class WeakKeyError(UnusableKeyError):
     """A JWK that is meant to verify tokens but is too weak."""
 
 
-def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
+def public_jwk(material: VerificationKeyMaterial, made_for: Algorithm | None = None) -> dict[str, Any]:
     """Return the JWK of a public key, with `use`, `alg` and its thumbprint as `kid`.
 
-    Raises `ValueError` for a secret.
+    Raises `ValueError` for a secret, and like `algorithm_of`, which explains `made_for`.
     """
-    algorithm = algorithm_of(material)
+    algorithm = algorithm_of(material, made_for)
     jwk: dict[str, Any]
     if isinstance(material, RSAPublicKey):
         jwk = RSAAlgorithm.to_jwk(material, as_dict=True)
@@ -60,8 +60,8 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
     """Return the `kid`, the algorithm and the key of a JWK that may verify tokens.
 
     Raises `UnusableKeyError` for a JWK without `kid`, with a use other than to verify signatures, with private
-    members, of an unsupported type or size, or with an `alg` other than the one algorithm of its key. Raises
-    `WeakKeyError` for an RSA key that an attacker can break.
+    members, of an unsupported type or size, or with an `alg` other than the one algorithm of its key: an RSA key is
+    for PS256 if its `alg` says so, else for RS256. Raises `WeakKeyError` for an RSA key that an attacker can break.
     """
     for name, value in jwk.items():
         if isinstance(value, str) and len(value) > _MAX_MEMBER:
@@ -81,6 +81,8 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
         algorithm = algorithm_of(material)
     except ValueError as error:
         raise UnusableKeyError(str(error)) from None
+    if algorithm is Algorithm.RS256 and jwk.get("alg") == Algorithm.PS256.value:
+        algorithm = Algorithm.PS256
     if jwk.get("alg", algorithm.value) not in _names(algorithm):
         raise UnusableKeyError(f"alg is not {algorithm.value}")
     return kid, algorithm, material

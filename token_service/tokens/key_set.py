@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, Verify, verifier_for_any
 from token_service.tokens.jwk import UnusableKeyError, WeakKeyError, parse_public_jwk
 
@@ -29,7 +31,7 @@ class VerificationKey:
     @classmethod
     def of(cls, key_id: str, algorithm: Algorithm, *materials: VerificationKeyMaterial) -> VerificationKey:
         """Return the verification key of key material."""
-        return cls(key_id, algorithm, verifier_for_any(materials))
+        return cls(key_id, algorithm, verifier_for_any(materials, algorithm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,19 @@ class KeySet:
 
         Keys of different types may share a `kid` (RFC 7517, section 4.5): the `alg` of the token chooses the key. If
         several keys of one type share a `kid`, a signature is valid if any of them made it, because all are keys of
-        this issuer. At most `MAX_KEYS_OF_ONE_NAME` such keys are kept. A key listed twice counts once.
+        this issuer. At most `MAX_KEYS_OF_ONE_NAME` such keys are kept. A key listed twice counts once. An RSA key that
+        is listed for two algorithms counts only for the first (RFC 8725, section 3.1).
         """
+        rsa_algorithms: dict[RSAPublicNumbers, Algorithm] = {}
         materials: dict[tuple[str, Algorithm], list[VerificationKeyMaterial]] = {}
         refused: list[RefusedKey] = []
         for jwk in jwks:
             try:
                 kid, algorithm, material = parse_public_jwk(jwk)
+                if isinstance(material, RSAPublicKey):
+                    first = rsa_algorithms.setdefault(material.public_numbers(), algorithm)
+                    if first is not algorithm:
+                        raise UnusableKeyError(f"is already listed as a key for {first.value}")
                 alike = materials.setdefault((kid, algorithm), [])
                 if material in alike:
                     continue

@@ -163,5 +163,10 @@ def looks_opaque(text: str) -> bool:
     return text.startswith(_ANY_PREFIX)
 
 
+def has_form_of_opaque(text: str) -> bool:
+    """Return whether `text` has the prefix and the length of an opaque token, so it is most likely a secret."""
+    return any(text.startswith(prefix) and len(text) == len(prefix) + _TEXT_LENGTH for prefix in _ANY_PREFIX)
+
+
 def _mac(key: Secret, prefix: str, body: bytes) -> bytes:
     return hmac.digest(key.reveal(), b"mac" + prefix.encode() + body, "sha256")[:_MAC_BYTES]

@@ -304,11 +304,20 @@ class RevocationSet:
         yield from self._subjects.floors(RevocationTarget.SUBJECT)
         yield from self._clients.floors(RevocationTarget.CLIENT)
 
+    def counts(self) -> dict[RevocationTarget, int]:
+        """Return the number of live revocations of each kind."""
+        return {
+            RevocationTarget.TOKEN_ID: len(self._tokens) + len(self._unknown),
+            RevocationTarget.SESSION: len(self._sessions),
+            RevocationTarget.SUBJECT: len(self._subjects),
+            RevocationTarget.CLIENT: len(self._clients),
+            RevocationTarget.KEY: len(self._keys),
+            RevocationTarget.EVERYTHING: int(self._everything is not None),
+        }
+
     def __len__(self) -> int:
         """Return the number of live revocations."""
-        packed = len(self._tokens) + len(self._unknown) + len(self._sessions)
-        named = len(self._subjects) + len(self._clients) + len(self._keys)
-        return packed + named + (self._everything is not None)
+        return sum(self.counts().values())
 
     def _token_ids(self, number: int, expire_time: float) -> FingerprintSet:
         if number == UNKNOWN_EXPIRY:

@@ -145,12 +145,25 @@ class ExplainRevocationRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., token_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ...) -> None: ...
 
 class RevocationArrival(_message.Message):
-    __slots__ = ("subscriber", "time")
+    __slots__ = ("subscriber", "time", "client_version", "validated", "refusals")
+    class RefusalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     SUBSCRIBER_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATED_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     subscriber: str
     time: _timestamp_pb2.Timestamp
-    def __init__(self, subscriber: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
+    client_version: str
+    validated: int
+    refusals: _containers.ScalarMap[str, int]
+    def __init__(self, subscriber: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., client_version: _Optional[str] = ..., validated: _Optional[int] = ..., refusals: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class RevocationExplanation(_message.Message):
     __slots__ = ("event", "arrivals")

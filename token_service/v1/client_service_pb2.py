@@ -28,7 +28,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%token_service/v1/client_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x01\n\x0c\x43lientSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x05Right\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x13\n\x0btoken_types\x18\x05 \x03(\t\x12\x0b\n\x03may\x18\x06 \x03(\t\x12\x11\n\tunbounded\x18\x07 \x01(\x08\"\xc0\x06\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12M\n\x1atoken_endpoint_auth_method\x18\x03 \x01(\x0e\x32).token_service.v1.TokenEndpointAuthMethod\x12\x0c\n\x04jwks\x18\x04 \x01(\t\x12\x10\n\x08jwks_uri\x18\x05 \x01(\t\x12!\n\x19\x61\x63\x63\x65pts_endpoint_audience\x18\x06 \x01(\x08\x12\x1f\n\x17tls_client_auth_san_uri\x18\x07 \x01(\t\x12\x1f\n\x17tls_client_auth_san_dns\x18\x08 \x01(\t\x12\x13\n\x0bgrant_types\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x11\n\taudiences\x18\x0b \x03(\t\x12\x15\n\rredirect_uris\x18\x0c \x03(\t\x12!\n\x19post_logout_redirect_uris\x18\r \x03(\t\x12\x1e\n\x16\x62\x61\x63kchannel_logout_uri\x18\x0e \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x0f \x03(\t\x12\x16\n\x0e\x63lassification\x18\x10 \x01(\t\x12\x1d\n\x15sector_identifier_uri\x18\x11 \x01(\t\x12\x32\n\x05state\x18\x12 \x01(\x0e\x32\x1d.token_service.v1.ClientStateB\x04\xe2\x41\x01\x03\x12\x35\n\x07secrets\x18\x13 \x03(\x0b\x32\x1e.token_service.v1.ClientSecretB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\x12\'\n\x06rights\x18\x17 \x03(\x0b\x32\x17.token_service.v1.Right\x12\x13\n\x0b\x66irst_party\x18\x19 \x01(\x08\x12\x33\n\x0csubject_type\x18\x18 \x01(\x0e\x32\x1d.token_service.v1.SubjectType\"t\n\x13\x43reateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12-\n\nsecret_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"+\n\x10GetClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11GetClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\";\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.token_service.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x13UpdateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"@\n\x14UpdateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"\x9d\x01\n\x19RotateClientSecretRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nsecret_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x1aRotateClientSecretResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"N\n\x14\x44isableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"Q\n\x15\x44isableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"<\n\x13\x45nableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x14\x45nableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"M\n\x13\x44\x65leteClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"&\n\x14\x44\x65leteClientResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t*\xfe\x01\n\x17TokenEndpointAuthMethod\x12*\n&TOKEN_ENDPOINT_AUTH_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fTOKEN_ENDPOINT_AUTH_METHOD_NONE\x10\x01\x12\x32\n.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC\x10\x02\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT\x10\x03\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH\x10\x04*_\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SUBJECT_TYPE_PUBLIC\x10\x01\x12\x19\n\x15SUBJECT_TYPE_PAIRWISE\x10\x02*_\n\x0b\x43lientState\x12\x1c\n\x18\x43LIENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LIENT_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x43LIENT_STATE_DISABLED\x10\x02\x32\x90\x06\n\rClientService\x12]\n\x0c\x43reateClient\x12%.token_service.v1.CreateClientRequest\x1a&.token_service.v1.CreateClientResponse\x12T\n\tGetClient\x12\".token_service.v1.GetClientRequest\x1a#.token_service.v1.GetClientResponse\x12Z\n\x0bListClients\x12$.token_service.v1.ListClientsRequest\x1a%.token_service.v1.ListClientsResponse\x12]\n\x0cUpdateClient\x12%.token_service.v1.UpdateClientRequest\x1a&.token_service.v1.UpdateClientResponse\x12o\n\x12RotateClientSecret\x12+.token_service.v1.RotateClientSecretRequest\x1a,.token_service.v1.RotateClientSecretResponse\x12`\n\rDisableClient\x12&.token_service.v1.DisableClientRequest\x1a\'.token_service.v1.DisableClientResponse\x12]\n\x0c\x45nableClient\x12%.token_service.v1.EnableClientRequest\x1a&.token_service.v1.EnableClientResponse\x12]\n\x0c\x44\x65leteClient\x12%.token_service.v1.DeleteClientRequest\x1a&.token_service.v1.DeleteClientResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%token_service/v1/client_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x01\n\x0c\x43lientSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x05Right\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x13\n\x0btoken_types\x18\x05 \x03(\t\x12\x0b\n\x03may\x18\x06 \x03(\t\x12\x11\n\tunbounded\x18\x07 \x01(\x08\"\x82\x08\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12M\n\x1atoken_endpoint_auth_method\x18\x03 \x01(\x0e\x32).token_service.v1.TokenEndpointAuthMethod\x12\x0c\n\x04jwks\x18\x04 \x01(\t\x12\x10\n\x08jwks_uri\x18\x05 \x01(\t\x12!\n\x19\x61\x63\x63\x65pts_endpoint_audience\x18\x06 \x01(\x08\x12\x1f\n\x17tls_client_auth_san_uri\x18\x07 \x01(\t\x12\x1f\n\x17tls_client_auth_san_dns\x18\x08 \x01(\t\x12\x13\n\x0bgrant_types\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x11\n\taudiences\x18\x0b \x03(\t\x12\x15\n\rredirect_uris\x18\x0c \x03(\t\x12!\n\x19post_logout_redirect_uris\x18\r \x03(\t\x12\x1e\n\x16\x62\x61\x63kchannel_logout_uri\x18\x0e \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x0f \x03(\t\x12\x16\n\x0e\x63lassification\x18\x10 \x01(\t\x12\x1d\n\x15sector_identifier_uri\x18\x11 \x01(\t\x12\x32\n\x05state\x18\x12 \x01(\x0e\x32\x1d.token_service.v1.ClientStateB\x04\xe2\x41\x01\x03\x12\x35\n\x07secrets\x18\x13 \x03(\x0b\x32\x1e.token_service.v1.ClientSecretB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\x12\'\n\x06rights\x18\x17 \x03(\x0b\x32\x17.token_service.v1.Right\x12\x13\n\x0b\x66irst_party\x18\x19 \x01(\x08\x12\x33\n\x0csubject_type\x18\x18 \x01(\x0e\x32\x1d.token_service.v1.SubjectType\x12 \n\x18\x64pop_bound_access_tokens\x18\x1a \x01(\x08\x12\x32\n*tls_client_certificate_bound_access_tokens\x18\x1b \x01(\x08\x12-\n%require_pushed_authorization_requests\x18\x1c \x01(\x08\x12;\n\x10security_profile\x18\x1d \x01(\x0e\x32!.token_service.v1.SecurityProfile\"t\n\x13\x43reateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12-\n\nsecret_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"+\n\x10GetClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11GetClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\";\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.token_service.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x13UpdateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"@\n\x14UpdateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"\x9d\x01\n\x19RotateClientSecretRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nsecret_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x1aRotateClientSecretResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"N\n\x14\x44isableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"Q\n\x15\x44isableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"<\n\x13\x45nableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x14\x45nableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"M\n\x13\x44\x65leteClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"&\n\x14\x44\x65leteClientResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t*\xfe\x01\n\x17TokenEndpointAuthMethod\x12*\n&TOKEN_ENDPOINT_AUTH_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fTOKEN_ENDPOINT_AUTH_METHOD_NONE\x10\x01\x12\x32\n.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC\x10\x02\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT\x10\x03\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH\x10\x04*_\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SUBJECT_TYPE_PUBLIC\x10\x01\x12\x19\n\x15SUBJECT_TYPE_PAIRWISE\x10\x02*j\n\x0fSecurityProfile\x12 \n\x1cSECURITY_PROFILE_UNSPECIFIED\x10\x00\x12\x19\n\x15SECURITY_PROFILE_NONE\x10\x01\x12\x1a\n\x16SECURITY_PROFILE_FAPI2\x10\x02*_\n\x0b\x43lientState\x12\x1c\n\x18\x43LIENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LIENT_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x43LIENT_STATE_DISABLED\x10\x02\x32\x90\x06\n\rClientService\x12]\n\x0c\x43reateClient\x12%.token_service.v1.CreateClientRequest\x1a&.token_service.v1.CreateClientResponse\x12T\n\tGetClient\x12\".token_service.v1.GetClientRequest\x1a#.token_service.v1.GetClientResponse\x12Z\n\x0bListClients\x12$.token_service.v1.ListClientsRequest\x1a%.token_service.v1.ListClientsResponse\x12]\n\x0cUpdateClient\x12%.token_service.v1.UpdateClientRequest\x1a&.token_service.v1.UpdateClientResponse\x12o\n\x12RotateClientSecret\x12+.token_service.v1.RotateClientSecretRequest\x1a,.token_service.v1.RotateClientSecretResponse\x12`\n\rDisableClient\x12&.token_service.v1.DisableClientRequest\x1a\'.token_service.v1.DisableClientResponse\x12]\n\x0c\x45nableClient\x12%.token_service.v1.EnableClientRequest\x1a&.token_service.v1.EnableClientResponse\x12]\n\x0c\x44\x65leteClient\x12%.token_service.v1.DeleteClientRequest\x1a&.token_service.v1.DeleteClientResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,50 +60,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENABLECLIENTREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETECLIENTREQUEST'].fields_by_name['client_id']._loaded_options = None
   _globals['_DELETECLIENTREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
-  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_start=2671
-  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_end=2925
-  _globals['_SUBJECTTYPE']._serialized_start=2927
-  _globals['_SUBJECTTYPE']._serialized_end=3022
-  _globals['_CLIENTSTATE']._serialized_start=3024
-  _globals['_CLIENTSTATE']._serialized_end=3119
+  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_start=2865
+  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_end=3119
+  _globals['_SUBJECTTYPE']._serialized_start=3121
+  _globals['_SUBJECTTYPE']._serialized_end=3216
+  _globals['_SECURITYPROFILE']._serialized_start=3218
+  _globals['_SECURITYPROFILE']._serialized_end=3324
+  _globals['_CLIENTSTATE']._serialized_start=3326
+  _globals['_CLIENTSTATE']._serialized_end=3421
   _globals['_CLIENTSECRET']._serialized_start=192
   _globals['_CLIENTSECRET']._serialized_end=374
   _globals['_RIGHT']._serialized_start=377
   _globals['_RIGHT']._serialized_end=509
   _globals['_CLIENT']._serialized_start=512
-  _globals['_CLIENT']._serialized_end=1344
-  _globals['_CREATECLIENTREQUEST']._serialized_start=1346
-  _globals['_CREATECLIENTREQUEST']._serialized_end=1462
-  _globals['_CREATECLIENTRESPONSE']._serialized_start=1464
-  _globals['_CREATECLIENTRESPONSE']._serialized_end=1551
-  _globals['_GETCLIENTREQUEST']._serialized_start=1553
-  _globals['_GETCLIENTREQUEST']._serialized_end=1596
-  _globals['_GETCLIENTRESPONSE']._serialized_start=1598
-  _globals['_GETCLIENTRESPONSE']._serialized_end=1659
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=1661
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=1720
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1722
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1811
-  _globals['_UPDATECLIENTREQUEST']._serialized_start=1813
-  _globals['_UPDATECLIENTREQUEST']._serialized_end=1937
-  _globals['_UPDATECLIENTRESPONSE']._serialized_start=1939
-  _globals['_UPDATECLIENTRESPONSE']._serialized_end=2003
-  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_start=2006
-  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_end=2163
-  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_start=2165
-  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_end=2258
-  _globals['_DISABLECLIENTREQUEST']._serialized_start=2260
-  _globals['_DISABLECLIENTREQUEST']._serialized_end=2338
-  _globals['_DISABLECLIENTRESPONSE']._serialized_start=2340
-  _globals['_DISABLECLIENTRESPONSE']._serialized_end=2421
-  _globals['_ENABLECLIENTREQUEST']._serialized_start=2423
-  _globals['_ENABLECLIENTREQUEST']._serialized_end=2483
-  _globals['_ENABLECLIENTRESPONSE']._serialized_start=2485
-  _globals['_ENABLECLIENTRESPONSE']._serialized_end=2549
-  _globals['_DELETECLIENTREQUEST']._serialized_start=2551
-  _globals['_DELETECLIENTREQUEST']._serialized_end=2628
-  _globals['_DELETECLIENTRESPONSE']._serialized_start=2630
-  _globals['_DELETECLIENTRESPONSE']._serialized_end=2668
-  _globals['_CLIENTSERVICE']._serialized_start=3122
-  _globals['_CLIENTSERVICE']._serialized_end=3906
+  _globals['_CLIENT']._serialized_end=1538
+  _globals['_CREATECLIENTREQUEST']._serialized_start=1540
+  _globals['_CREATECLIENTREQUEST']._serialized_end=1656
+  _globals['_CREATECLIENTRESPONSE']._serialized_start=1658
+  _globals['_CREATECLIENTRESPONSE']._serialized_end=1745
+  _globals['_GETCLIENTREQUEST']._serialized_start=1747
+  _globals['_GETCLIENTREQUEST']._serialized_end=1790
+  _globals['_GETCLIENTRESPONSE']._serialized_start=1792
+  _globals['_GETCLIENTRESPONSE']._serialized_end=1853
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=1855
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=1914
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1916
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=2005
+  _globals['_UPDATECLIENTREQUEST']._serialized_start=2007
+  _globals['_UPDATECLIENTREQUEST']._serialized_end=2131
+  _globals['_UPDATECLIENTRESPONSE']._serialized_start=2133
+  _globals['_UPDATECLIENTRESPONSE']._serialized_end=2197
+  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_start=2200
+  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_end=2357
+  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_start=2359
+  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_end=2452
+  _globals['_DISABLECLIENTREQUEST']._serialized_start=2454
+  _globals['_DISABLECLIENTREQUEST']._serialized_end=2532
+  _globals['_DISABLECLIENTRESPONSE']._serialized_start=2534
+  _globals['_DISABLECLIENTRESPONSE']._serialized_end=2615
+  _globals['_ENABLECLIENTREQUEST']._serialized_start=2617
+  _globals['_ENABLECLIENTREQUEST']._serialized_end=2677
+  _globals['_ENABLECLIENTRESPONSE']._serialized_start=2679
+  _globals['_ENABLECLIENTRESPONSE']._serialized_end=2743
+  _globals['_DELETECLIENTREQUEST']._serialized_start=2745
+  _globals['_DELETECLIENTREQUEST']._serialized_end=2822
+  _globals['_DELETECLIENTRESPONSE']._serialized_start=2824
+  _globals['_DELETECLIENTRESPONSE']._serialized_end=2862
+  _globals['_CLIENTSERVICE']._serialized_start=3424
+  _globals['_CLIENTSERVICE']._serialized_end=4208
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,12 @@ class SubjectType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SUBJECT_TYPE_PUBLIC: _ClassVar[SubjectType]
     SUBJECT_TYPE_PAIRWISE: _ClassVar[SubjectType]
 
+class SecurityProfile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SECURITY_PROFILE_UNSPECIFIED: _ClassVar[SecurityProfile]
+    SECURITY_PROFILE_NONE: _ClassVar[SecurityProfile]
+    SECURITY_PROFILE_FAPI2: _ClassVar[SecurityProfile]
+
 class ClientState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLIENT_STATE_UNSPECIFIED: _ClassVar[ClientState]
@@ -40,6 +46,9 @@ TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH: TokenEndpointAuthMethod
 SUBJECT_TYPE_UNSPECIFIED: SubjectType
 SUBJECT_TYPE_PUBLIC: SubjectType
 SUBJECT_TYPE_PAIRWISE: SubjectType
+SECURITY_PROFILE_UNSPECIFIED: SecurityProfile
+SECURITY_PROFILE_NONE: SecurityProfile
+SECURITY_PROFILE_FAPI2: SecurityProfile
 CLIENT_STATE_UNSPECIFIED: ClientState
 CLIENT_STATE_ACTIVE: ClientState
 CLIENT_STATE_DISABLED: ClientState
@@ -75,7 +84,7 @@ class Right(_message.Message):
     def __init__(self, permission: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., may: _Optional[_Iterable[str]] = ..., unbounded: _Optional[bool] = ...) -> None: ...
 
 class Client(_message.Message):
-    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag", "rights", "first_party", "subject_type")
+    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag", "rights", "first_party", "subject_type", "dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens", "require_pushed_authorization_requests", "security_profile")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ENDPOINT_AUTH_METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +110,10 @@ class Client(_message.Message):
     RIGHTS_FIELD_NUMBER: _ClassVar[int]
     FIRST_PARTY_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DPOP_BOUND_ACCESS_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TLS_CLIENT_CERTIFICATE_BOUND_ACCESS_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_PUSHED_AUTHORIZATION_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    SECURITY_PROFILE_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     client_name: str
     token_endpoint_auth_method: TokenEndpointAuthMethod
@@ -126,7 +139,11 @@ class Client(_message.Message):
     rights: _containers.RepeatedCompositeFieldContainer[Right]
     first_party: bool
     subject_type: SubjectType
-    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ..., rights: _Optional[_Iterable[_Union[Right, _Mapping[str, _Any]]]] = ..., first_party: _Optional[bool] = ..., subject_type: _Optional[_Union[SubjectType, str]] = ...) -> None: ...
+    dpop_bound_access_tokens: bool
+    tls_client_certificate_bound_access_tokens: bool
+    require_pushed_authorization_requests: bool
+    security_profile: SecurityProfile
+    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ..., rights: _Optional[_Iterable[_Union[Right, _Mapping[str, _Any]]]] = ..., first_party: _Optional[bool] = ..., subject_type: _Optional[_Union[SubjectType, str]] = ..., dpop_bound_access_tokens: _Optional[bool] = ..., tls_client_certificate_bound_access_tokens: _Optional[bool] = ..., require_pushed_authorization_requests: _Optional[bool] = ..., security_profile: _Optional[_Union[SecurityProfile, str]] = ...) -> None: ...
 
 class CreateClientRequest(_message.Message):
     __slots__ = ("client", "secret_ttl")

@@ -55,6 +55,16 @@ class SessionServiceStub:
                 request_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
                 response_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
                 _registered_method=True)
+        self.CountSessions = channel.unary_unary(
+                '/token_service.v1.SessionService/CountSessions',
+                request_serializer=token__service_dot_v1_dot_session__service__pb2.CountSessionsRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_session__service__pb2.CountSessionsResponse.FromString,
+                _registered_method=True)
+        self.RevokeSessions = channel.unary_unary(
+                '/token_service.v1.SessionService/RevokeSessions',
+                request_serializer=token__service_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -98,6 +108,25 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountSessions(self, request, context):
+        """Counts the active sessions that match a filter. Examines at most 50,000 sessions, and says if that was not all.
+        Permission: `admin.read`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeSessions(self, request, context):
+        """Revokes the sessions that match a filter, one part in each call and each part in one transaction. Repeat the call with
+        the `next_page_token` of the response until it is empty. A call that failed can be repeated. Every session that
+        matches and existed at the first call is revoked; a later one may be.
+        Permission: `revoke` for every client, or for the client of the filter. A filter without subject, client, device and
+        upstream also needs `admin.write`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -120,6 +149,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.UpdateSession,
                     request_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.FromString,
                     response_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.SerializeToString,
+            ),
+            'CountSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountSessions,
+                    request_deserializer=token__service_dot_v1_dot_session__service__pb2.CountSessionsRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_session__service__pb2.CountSessionsResponse.SerializeToString,
+            ),
+            'RevokeSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSessions,
+                    request_deserializer=token__service_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +270,60 @@ class SessionService:
             '/token_service.v1.SessionService/UpdateSession',
             token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
             token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.SessionService/CountSessions',
+            token__service_dot_v1_dot_session__service__pb2.CountSessionsRequest.SerializeToString,
+            token__service_dot_v1_dot_session__service__pb2.CountSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.SessionService/RevokeSessions',
+            token__service_dot_v1_dot_session__service__pb2.RevokeSessionsRequest.SerializeToString,
+            token__service_dot_v1_dot_session__service__pb2.RevokeSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,17 @@ class SessionServiceStub:
     access token.
     Permission: `issue`, for the tokens of the session as it will be.
     """
+    CountSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CountSessionsRequest, _session_service_pb2.CountSessionsResponse]
+    """Counts the active sessions that match a filter. Examines at most 50,000 sessions, and says if that was not all.
+    Permission: `admin.read`.
+    """
+    RevokeSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]
+    """Revokes the sessions that match a filter, one part in each call and each part in one transaction. Repeat the call with
+    the `next_page_token` of the response until it is empty. A call that failed can be repeated. Every session that
+    matches and existed at the first call is revoked; a later one may be.
+    Permission: `revoke` for every client, or for the client of the filter. A filter without subject, client, device and
+    upstream also needs `admin.write`.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -80,6 +91,17 @@ class SessionServiceAsyncStub(SessionServiceStub):
     NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
     access token.
     Permission: `issue`, for the tokens of the session as it will be.
+    """
+    CountSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CountSessionsRequest, _session_service_pb2.CountSessionsResponse]  # type: ignore[assignment]
+    """Counts the active sessions that match a filter. Examines at most 50,000 sessions, and says if that was not all.
+    Permission: `admin.read`.
+    """
+    RevokeSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]  # type: ignore[assignment]
+    """Revokes the sessions that match a filter, one part in each call and each part in one transaction. Repeat the call with
+    the `next_page_token` of the response until it is empty. A call that failed can be repeated. Every session that
+    matches and existed at the first call is revoked; a later one may be.
+    Permission: `revoke` for every client, or for the client of the filter. A filter without subject, client, device and
+    upstream also needs `admin.write`.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +150,29 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
         access token.
         Permission: `issue`, for the tokens of the session as it will be.
+        """
+
+    @_abc_1.abstractmethod
+    def CountSessions(
+        self,
+        request: _session_service_pb2.CountSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.CountSessionsResponse, _abc.Awaitable[_session_service_pb2.CountSessionsResponse]]:
+        """Counts the active sessions that match a filter. Examines at most 50,000 sessions, and says if that was not all.
+        Permission: `admin.read`.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeSessions(
+        self,
+        request: _session_service_pb2.RevokeSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.RevokeSessionsResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionsResponse]]:
+        """Revokes the sessions that match a filter, one part in each call and each part in one transaction. Repeat the call with
+        the `next_page_token` of the response until it is empty. A call that failed can be repeated. Every session that
+        matches and existed at the first call is revoked; a later one may be.
+        Permission: `revoke` for every client, or for the client of the filter. A filter without subject, client, device and
+        upstream also needs `admin.write`.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

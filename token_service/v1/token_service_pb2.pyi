@@ -37,6 +37,12 @@ class InvalidReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INVALID_REASON_UNKNOWN_SESSION: _ClassVar[InvalidReason]
     INVALID_REASON_SUPERSEDED: _ClassVar[InvalidReason]
     INVALID_REASON_TOO_LARGE: _ClassVar[InvalidReason]
+    INVALID_REASON_PROOF_MISSING: _ClassVar[InvalidReason]
+    INVALID_REASON_PROOF_INVALID: _ClassVar[InvalidReason]
+    INVALID_REASON_PROOF_NONCE: _ClassVar[InvalidReason]
+    INVALID_REASON_WRONG_KEY: _ClassVar[InvalidReason]
+    INVALID_REASON_MISSING_ROLE: _ClassVar[InvalidReason]
+    INVALID_REASON_INSUFFICIENT_AUTHENTICATION: _ClassVar[InvalidReason]
 
 class RevocationReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -70,6 +76,12 @@ INVALID_REASON_WRONG_TYPE: InvalidReason
 INVALID_REASON_UNKNOWN_SESSION: InvalidReason
 INVALID_REASON_SUPERSEDED: InvalidReason
 INVALID_REASON_TOO_LARGE: InvalidReason
+INVALID_REASON_PROOF_MISSING: InvalidReason
+INVALID_REASON_PROOF_INVALID: InvalidReason
+INVALID_REASON_PROOF_NONCE: InvalidReason
+INVALID_REASON_WRONG_KEY: InvalidReason
+INVALID_REASON_MISSING_ROLE: InvalidReason
+INVALID_REASON_INSUFFICIENT_AUTHENTICATION: InvalidReason
 REVOCATION_REASON_UNSPECIFIED: RevocationReason
 REVOCATION_REASON_LOGOUT: RevocationReason
 REVOCATION_REASON_COMPROMISED: RevocationReason
@@ -137,19 +149,35 @@ class IssueTokenResponse(_message.Message):
     scopes: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, access_token: _Optional[str] = ..., token_type: _Optional[str] = ..., access_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., refresh_token: _Optional[str] = ..., refresh_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., id_token: _Optional[str] = ..., session_token: _Optional[str] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Binding(_message.Message):
+    __slots__ = ("dpop_proof", "http_method", "http_uri", "certificate_thumbprint")
+    DPOP_PROOF_FIELD_NUMBER: _ClassVar[int]
+    HTTP_METHOD_FIELD_NUMBER: _ClassVar[int]
+    HTTP_URI_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_THUMBPRINT_FIELD_NUMBER: _ClassVar[int]
+    dpop_proof: str
+    http_method: str
+    http_uri: str
+    certificate_thumbprint: str
+    def __init__(self, dpop_proof: _Optional[str] = ..., http_method: _Optional[str] = ..., http_uri: _Optional[str] = ..., certificate_thumbprint: _Optional[str] = ...) -> None: ...
+
 class ValidateTokenRequest(_message.Message):
-    __slots__ = ("token", "audience", "required_scopes", "consistency", "token_type_hint")
+    __slots__ = ("token", "audience", "required_scopes", "consistency", "token_type_hint", "binding", "caller_checks_binding")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_SCOPES_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     TOKEN_TYPE_HINT_FIELD_NUMBER: _ClassVar[int]
+    BINDING_FIELD_NUMBER: _ClassVar[int]
+    CALLER_CHECKS_BINDING_FIELD_NUMBER: _ClassVar[int]
     token: str
     audience: str
     required_scopes: _containers.RepeatedScalarFieldContainer[str]
     consistency: Consistency
     token_type_hint: _token_pb2.TokenType
-    def __init__(self, token: _Optional[str] = ..., audience: _Optional[str] = ..., required_scopes: _Optional[_Iterable[str]] = ..., consistency: _Optional[_Union[Consistency, str]] = ..., token_type_hint: _Optional[_Union[_token_pb2.TokenType, str]] = ...) -> None: ...
+    binding: Binding
+    caller_checks_binding: bool
+    def __init__(self, token: _Optional[str] = ..., audience: _Optional[str] = ..., required_scopes: _Optional[_Iterable[str]] = ..., consistency: _Optional[_Union[Consistency, str]] = ..., token_type_hint: _Optional[_Union[_token_pb2.TokenType, str]] = ..., binding: _Optional[_Union[Binding, _Mapping[str, _Any]]] = ..., caller_checks_binding: _Optional[bool] = ...) -> None: ...
 
 class ValidateTokenResponse(_message.Message):
     __slots__ = ("active", "reason", "claims", "cursor")
@@ -176,20 +204,22 @@ class BatchValidateTokensResponse(_message.Message):
     def __init__(self, responses: _Optional[_Iterable[_Union[ValidateTokenResponse, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class RefreshTokenRequest(_message.Message):
-    __slots__ = ("refresh_token", "client_id", "device_id", "scopes", "audience", "client_context")
+    __slots__ = ("refresh_token", "client_id", "device_id", "scopes", "audience", "client_context", "binding")
     REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    BINDING_FIELD_NUMBER: _ClassVar[int]
     refresh_token: str
     client_id: str
     device_id: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
     audience: _containers.RepeatedScalarFieldContainer[str]
     client_context: _token_pb2.ClientContext
-    def __init__(self, refresh_token: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ...) -> None: ...
+    binding: Binding
+    def __init__(self, refresh_token: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., binding: _Optional[_Union[Binding, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RefreshTokenResponse(_message.Message):
     __slots__ = ("access_token", "token_type", "access_token_expire_time", "refresh_token", "refresh_token_expire_time", "id_token", "session_token", "session_id", "token_id", "scopes")
@@ -323,14 +353,27 @@ class StreamRevocationsResponse(_message.Message):
     def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping[str, _Any]]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping[str, _Any]]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping[str, _Any]]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ..., confirmation_requested: _Optional[bool] = ...) -> None: ...
 
 class ConfirmRevocationsRequest(_message.Message):
-    __slots__ = ("subscriber_id", "applied_cursor", "key_set_revision")
+    __slots__ = ("subscriber_id", "applied_cursor", "key_set_revision", "client_version", "refusals", "validated")
+    class Refusals(_message.Message):
+        __slots__ = ("reason", "count")
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        COUNT_FIELD_NUMBER: _ClassVar[int]
+        reason: str
+        count: int
+        def __init__(self, reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
     SUBSCRIBER_ID_FIELD_NUMBER: _ClassVar[int]
     APPLIED_CURSOR_FIELD_NUMBER: _ClassVar[int]
     KEY_SET_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATED_FIELD_NUMBER: _ClassVar[int]
     subscriber_id: str
     applied_cursor: str
     key_set_revision: int
-    def __init__(self, subscriber_id: _Optional[str] = ..., applied_cursor: _Optional[str] = ..., key_set_revision: _Optional[int] = ...) -> None: ...
+    client_version: str
+    refusals: _containers.RepeatedCompositeFieldContainer[ConfirmRevocationsRequest.Refusals]
+    validated: int
+    def __init__(self, subscriber_id: _Optional[str] = ..., applied_cursor: _Optional[str] = ..., key_set_revision: _Optional[int] = ..., client_version: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[ConfirmRevocationsRequest.Refusals, _Mapping[str, _Any]]]] = ..., validated: _Optional[int] = ...) -> None: ...
 
 class ConfirmRevocationsResponse(_message.Message):
     __slots__ = ("head_cursor",)

@@ -1,9 +1,5 @@
-"""The HTTP endpoints, as an ASGI application.
-
-- `GET /healthz`: 200 as long as the process answers. After a failure, restart the process.
-- `GET /readyz`: 200 if this process can serve calls, else 503 with the list of problems. After a failure, send calls to
-  other nodes.
-- `GET /.well-known/jwks.json`: the key set (RFC 7517, section 5).
+"""The HTTP endpoints, as an ASGI application: the probes and `GET /.well-known/jwks.json`, the key set (RFC 7517,
+section 5).
 """
 
 from __future__ import annotations
@@ -13,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
 from token_service.web.oauth.cors import ANY_ORIGIN
+from token_service.web.probes import Probes
 
 KEY_SET_MAX_AGE: Final = 300
 """Longest time in seconds that a reader may cache the key set. A new key must be published for longer before it signs."""
@@ -27,7 +24,7 @@ KEY_SET_MAX_AGE: Final = 300
 
 def make_app(
     jwks: Callable[[], bytes],
-    readiness: Callable[[], Sequence[str]],
+    probes: Probes,
     *,
     edge: HttpEdge | None = None,
     routes: Sequence[Route] = (),
@@ -37,21 +34,12 @@ def make_app(
     """Return the application.
 
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
-    served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
-    `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
+    served. `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
     third of this time. `routes` are those of further endpoints. The key set is also served below `issuer_path`, the path
     of the issuer, where the discovery document announces it.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
-
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok\n", headers=UNCACHED)
-
-    async def readyz(_: Request) -> Response:
-        problems = readiness()
-        body = {"ready": not problems, "problems": list(problems)}
-        return JSONResponse(body, 503 if problems else 200, UNCACHED)
 
     async def key_set(request: Request) -> Response:
         body = jwks()
@@ -64,8 +52,7 @@ def make_app(
     return _ExactRouter(
         routes=[
             *routes,
-            edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
-            edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
+            *probes.routes(edge),
             *(
                 edge.route(f"{path}/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set)
                 for path in dict.fromkeys(("", issuer_path))

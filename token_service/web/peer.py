@@ -82,7 +82,8 @@ class Peers:
     def admit(self, request: Request) -> Peer:
         """Find out who the peer of a request is; `peer_of` returns it.
 
-        Raises `InvalidRequestError` for malformed headers of a trusted proxy, and for a peer that must use TLS and does not.
+        Raises `InvalidRequestError` for malformed headers of a trusted proxy, for a peer that must use TLS and does not, and
+        for one that has reset its connection.
         """
         peer = self._find(request)
         if self._require_tls and not peer.is_secure:
@@ -96,6 +97,10 @@ class Peers:
 
     def _find(self, request: Request) -> Peer:
         scope, headers, proxies = request.scope, request.headers, self._proxies
+        server = scope.get("server")
+        if request.client is None and server is not None and server[1] is not None:
+            # The system has forgotten the address, so no rate would count the request. A unix socket has no port.
+            raise InvalidRequestError.of("connection", "was reset before its request was read")
         address = _address(request)
         if not proxies.trust(address):
             tls = scope.get("extensions", {}).get("tls")

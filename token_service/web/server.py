@@ -40,11 +40,12 @@ class HttpServer:
         connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
         tls: TlsContext | None = None,
+        setting: str = "HTTP_ADDRESS",
     ) -> None:
         """Create a server, without I/O. `port` 0 takes a free port.
 
         `reuse_port` lets other processes listen on the same port. `grace` is how many seconds running requests may take
-        at the end. `bound` are sockets from `bind`. `tls` is loaded; None serves plain HTTP.
+        at the end. `bound` are sockets from `bind`. `tls` is loaded; None serves plain HTTP. Errors name `setting`.
         """
         self._host = host
         self._port = port
@@ -54,17 +55,20 @@ class HttpServer:
         self.connections = Connections(connections or ConnectionLimits())
         self._bound = bound
         self._tls = tls
+        self._setting = setting
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises `ConfigurationError` if the address can't be bound."""
-        listeners = self._bound or bind(self._host, self._port, reuse_port=self._reuse_port)
+        listeners = self._bound or bind(
+            self._host, self._port, reuse_port=self._reuse_port, setting=self._setting
+        )
         self._port = listeners[0].getsockname()[1]
         try:
             for listener in listeners:
                 listener.listen(128)
         except OSError as error:
-            raise _refusal(self._host, self._port, error) from None
+            raise _refusal(self._host, self._port, error, self._setting) from None
         self._server = _Server(_config(self._app, self.connections, self._grace), self.connections, self._tls)
         self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
@@ -90,7 +94,9 @@ class HttpServer:
         return f"{host}:{self._port}"
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+def bind(
+    host: str, port: int, *, reuse_port: bool = False, setting: str = "HTTP_ADDRESS"
+) -> list[socket.socket]:
     """Bind every address of the host. Clients can connect only after a server listens on the returned sockets.
 
     Raises `ConfigurationError`.
@@ -98,13 +104,13 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socke
     try:
         return bind_all(host, port, reuse_port=reuse_port)
     except OSError as error:
-        raise _refusal(host, port, error) from None
+        raise _refusal(host, port, error, setting) from None
 
 
-def _refusal(host: str, port: int, error: OSError) -> ConfigurationError:
+def _refusal(host: str, port: int, error: OSError, setting: str) -> ConfigurationError:
     return ConfigurationError(
-        f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); choose another with "
-        "--http-address HOST:PORT"
+        f"TOKEN_SERVICE_{setting}: can't listen on {host}:{port} ({error.strerror}); choose another with "
+        f"--{setting.lower().replace('_', '-')} HOST:PORT"
     )
 
 

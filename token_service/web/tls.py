@@ -32,6 +32,8 @@ class TlsContext:
         """Create a context without I/O. `load` it before the first connection."""
         self._source = TlsSource(files, lambda content: _context(files, content))
         self._current: ssl.SSLContext | None = None
+        self.on_failure: Callable[[str], None] | None = None
+        """Is called with the reason of each failed handshake: `certificate`, `protocol`, `timeout` or `disconnected`."""
 
     @property
     def current(self) -> ssl.SSLContext:
@@ -107,7 +109,7 @@ class TlsListener:
                 handshake = Handshake(accepted, str(peer[0]), self._among)
                 if self._among.add(handshake):
                     self._handshakes.add(handshake)
-                    handshake.start(self._context.current, self._options, self._handshakes.discard)
+                    handshake.start(self._context, self._options, self._handshakes.discard)
                 else:
                     handshake.close()
         finally:
@@ -138,7 +140,7 @@ class Handshake:
             self._task.cancel()
 
     def start(
-        self, context: ssl.SSLContext, options: Mapping[str, Any], done: Callable[[Handshake], None]
+        self, context: TlsContext, options: Mapping[str, Any], done: Callable[[Handshake], None]
     ) -> None:
         """Start the handshake. `done` is called at its end."""
         self._task = asyncio.create_task(self._shake(context, options), name="tls-handshake")
@@ -150,19 +152,32 @@ class Handshake:
 
         self._task.add_done_callback(ended)
 
-    async def _shake(self, context: ssl.SSLContext, options: Mapping[str, Any]) -> None:
+    async def _shake(self, context: TlsContext, options: Mapping[str, Any]) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: TlsConnection(self, self._among, **options),
                 self._accepted,
-                ssl=context,
+                ssl=context.current,
                 ssl_handshake_timeout=self._among.limits.tls_timeout,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         except OSError as error:  # no TLS, no common version, a certificate that does not verify, or too late
             logger.debug("TLS handshake with %s failed: %s", self.address, error)
+            if context.on_failure is not None:
+                context.on_failure(_why(error))
         finally:
             self._among.discard(self)
+
+
+def _why(error: OSError) -> str:
+    # The event loops raise an aborted connection without a number for a handshake that takes too long.
+    if isinstance(error, TimeoutError) or (isinstance(error, ConnectionAbortedError) and error.errno is None):
+        return "timeout"
+    if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE" in str(getattr(error, "reason", "")):
+        return "certificate"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        return "protocol"
+    return "disconnected"
 
 
 class TlsConnection(Connection):

@@ -76,7 +76,7 @@ def _shared_answer_taken_for_new() -> None:
 
 def _standby_taken_for_primary() -> None:
     """Report every server as writable, with the timeline that it follows."""
-    from token_service.stores.sql.engine import postgresql
+    from token_service.stores.sql.engine import servers
 
     replacements = {
         "current_setting('transaction_read_only') = 'off'": "true",
@@ -90,7 +90,7 @@ def _standby_taken_for_primary() -> None:
             query = query.replace(correct, wrong)
         return query
 
-    class Credulous(postgresql._Connection):
+    class Credulous(servers._Connection):
         __slots__ = ()
 
         async def execute(self, query: str, *arguments: Any, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def _standby_taken_for_primary() -> None:
         async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
             return await super()._get_statement(twisted(query), *arguments, **options)
 
-    postgresql._Connection = Credulous  # type: ignore[misc]
+    servers._Connection = Credulous  # type: ignore[misc]
 
 
 def _stream_skips_an_entry() -> None:
@@ -154,8 +154,8 @@ def _rotation_without_compare() -> None:
 
     rotate = session_statements.rotate
 
-    def defective() -> Any:
-        statement: Any = rotate()
+    def defective(*, judged: bool = False) -> Any:
+        statement: Any = rotate(judged=judged)
         compared = ("p_generation", "p_current_hash")
         statement._where_criteria = tuple(
             each for each in statement._where_criteria if not any(name in str(each) for name in compared)

@@ -21,7 +21,7 @@ def tour() -> Iterator[Tour]:
 
 
 def test_the_examples_print_what_the_page_shows(tour: Tour) -> None:
-    assert len(_STEPS) == 6
+    assert len(_STEPS) == 7
     for step in _STEPS:
         output = tour.run(step)
         assert step.shown is not None

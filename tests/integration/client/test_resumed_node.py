@@ -70,6 +70,34 @@ def pair(postgres_server: PostgresDatabases) -> Iterator[list[Node]]:
     postgres_server.drop_database(url)
 
 
+def _revoke_while_paused(followed: Node, service: TokenServiceStub, request: pb.RevokeTokenRequest) -> None:
+    """Stop a node and revoke at the other one. A node that stops amid a write keeps the database locked: try again."""
+
+    def revoked() -> bool:
+        followed.pause()
+        try:
+            service.RevokeToken(request)
+        except grpc.RpcError as error:
+            followed.resume()
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
+        return True
+
+    eventually_sync(revoked)
+
+
+def _verdict(validator: SyncTokenValidator, token: str) -> str:
+    """Return a verdict; empty while the validator is stale, which one with so small an S is on a busy machine."""
+    try:
+        validator.validate(token)
+    except InvalidTokenError as error:
+        return error.reason
+    except ReplicaStaleError:
+        return ""
+    return "accepted"
+
+
 @pytest.mark.parametrize(("seen", "looks"), [(True, 0), (False, 1)], ids=["seen", "never seen"])
 @pytest.mark.parametrize("target", _TARGETS)
 def test_a_node_resumed_during_a_validation_does_not_prove_its_earlier_verdict(
@@ -92,10 +120,9 @@ def test_a_node_resumed_during_a_validation_does_not_prove_its_earlier_verdict(
         issued = service.IssueToken(pb.IssueTokenRequest(subject="alice", client_id="web", audience=["api"]))
         assert validator.wait_ready(120)
         if seen:
-            validator.validate(issued.access_token)
-        followed.pause()
+            eventually_sync(lambda: _verdict(validator, issued.access_token) == "accepted")
         try:
-            service.RevokeToken(pb.RevokeTokenRequest(**_TARGETS[target](issued)))
+            _revoke_while_paused(followed, service, pb.RevokeTokenRequest(**_TARGETS[target](issued)))
             eventually_sync(lambda: not validator.is_fresh)
 
             def resume() -> None:
@@ -109,7 +136,4 @@ def test_a_node_resumed_during_a_validation_does_not_prove_its_earlier_verdict(
             assert not clock.is_armed
         finally:
             followed.resume()
-        eventually_sync(lambda: validator.is_fresh)
-        with pytest.raises(InvalidTokenError) as caught:
-            validator.validate(issued.access_token)
-        assert caught.value.reason is InvalidReason.REVOKED
+        eventually_sync(lambda: _verdict(validator, issued.access_token) == InvalidReason.REVOKED)

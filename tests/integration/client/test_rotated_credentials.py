@@ -196,7 +196,7 @@ async def test_a_call_that_fails_with_old_credentials_is_repeated_with_new_ones(
     site.install(site.callers.caller(spiffe_id=ID))
     response = await connection.do("call", "GetKeySet", GetKeySetRequest(), 30.0)
     assert response.key_set.issuer == site.service.issuer
-    assert connection.real.contact.last_error is None
+    assert connection.real.contact.outcomes.last_error is None
     await connection.do("close")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 
 from tests.integration.nodes import nodes
-from token_service.client import SyncTokenSource, Tokens
+from token_service.client import RenewalPolicy, SyncTokenSource, Tokens
 from token_service.v1.token_service_pb2 import CONSISTENCY_STRONG, IssueTokenRequest, ValidateTokenRequest
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
@@ -40,7 +40,11 @@ def test_two_callers_with_one_store_renew_one_session_in_turn(tmp_path: Path) ->
         service = TokenServiceStub(channel)
         issued = service.IssueToken(IssueTokenRequest(subject="alice", client_id="web", audience=["api"]))
         FileStore(path).save(Tokens.of(issued))
-        one, other = (SyncTokenSource(service, client_id="web", store=FileStore(path)) for _ in range(2))
+        # A second attempt would present the same refresh token again, so an attempt may take its time.
+        policy = RenewalPolicy(attempt_timeout=60, give_up_after=600)
+        one, other = (
+            SyncTokenSource(service, client_id="web", store=FileStore(path), policy=policy) for _ in range(2)
+        )
         assert one.token() == other.token() == issued.access_token
         token, seen = issued.access_token, {issued.refresh_token}
         for renewing, following in ((one, other), (one, other), (other, one), (one, other)):

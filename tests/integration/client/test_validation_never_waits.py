@@ -35,7 +35,7 @@ def config(service: FakeTokenService) -> ValidatorConfig:
     issuer = ServiceIssuer(
         issuer=service.issuer,
         target=service.address,
-        freshness=Freshness(bound=60, probe_timeout=1, when_stale=(WhenStale.REJECT,)),
+        freshness=Freshness(bound=60, probe_timeout=20, when_stale=(WhenStale.REJECT,)),
         stall_timeout=60,
     )
     return ValidatorConfig(issuers=[issuer], audience=AUDIENCE)

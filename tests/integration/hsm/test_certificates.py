@@ -66,7 +66,7 @@ class Authorities:
         return ("-extfile", "extensions", "-extensions", name)
 
 
-@pytest.mark.parametrize("algorithm", [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA])
+@pytest.mark.parametrize("algorithm", [Algorithm.RS256, Algorithm.PS256, Algorithm.ES256, Algorithm.EDDSA])
 async def test_a_certificate_from_the_request_to_x5c(
     keys: Pkcs11Keys, algorithm: Algorithm, tmp_path: Path
 ) -> None:
@@ -74,7 +74,7 @@ async def test_a_certificate_from_the_request_to_x5c(
     new = await keys.generate(algorithm)
     signer = keys.open_signer(new.key_id, algorithm)
     (tmp_path / "signing.csr").write_text(
-        await make_csr(new.public_key, signer.sign, "CN=tokens.example.com,O=Example")
+        await make_csr(new.public_key, signer.sign, "CN=tokens.example.com,O=Example", made_for=algorithm)
     )
     assert "verify OK" in authorities.openssl("req", "-verify", "-noout", "-in", "signing.csr")
     authorities.sign("signing", by="intermediate")

@@ -23,11 +23,11 @@ from token_service.signers.hsm.module import Pkcs11Module
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.private_key import generate_private_key, public_key_bytes
 from token_service.tokens import base64url, strict_json
-from token_service.tokens.algorithms import Algorithm, verifier_for
+from token_service.tokens.algorithms import RSA_ALGORITHMS, Algorithm, verifier_for
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.secret import Secret
 
-IN_HSM = [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA]
+IN_HSM = [Algorithm.RS256, Algorithm.PS256, Algorithm.ES256, Algorithm.EDDSA]
 
 
 def objects(token: SoftHsmToken, new: NewKey) -> list[pkcs11.Object]:
@@ -47,7 +47,7 @@ async def test_other_software_verifies_signatures_of_a_key_in_the_module(
     new = await keys.generate(algorithm)
     assert (new.private_key, new.provider) == (None, "pkcs11")
     material = load_public_key(new.public_key)
-    jwk = public_jwk(material)
+    jwk = public_jwk(material, algorithm)
     assert jwk["kid"] == new.key_id
     assert jwk["alg"] == algorithm.value
     signer = keys.open_signer(new.key_id, algorithm)
@@ -55,11 +55,12 @@ async def test_other_software_verifies_signatures_of_a_key_in_the_module(
     header = base64url.encode(strict_json.encode({"alg": algorithm.value, "kid": new.key_id}))
     signing_input = f"{header}.{base64url.encode(b'{}')}".encode()
     signature = await signer.sign(signing_input)
-    assert verifier_for(material)(signature, signing_input)
-    assert not verifier_for(material)(signature, signing_input + b"x")
+    verify = verifier_for(material, algorithm)
+    assert verify(signature, signing_input)
+    assert not verify(signature, signing_input + b"x")
     if algorithm is not Algorithm.EDDSA:  # joserfc warns about the name, which RFC 9864 splits
         token = f"{signing_input.decode()}.{base64url.encode(signature)}"
-        assert jws.deserialize_compact(token, import_key(jwk)).payload == b"{}"
+        assert jws.deserialize_compact(token, import_key(jwk), [algorithm.value]).payload == b"{}"
 
 
 @pytest.mark.parametrize("bits", [2048, 3072, pytest.param(4096, marks=pytest.mark.slow)])
@@ -94,7 +95,7 @@ async def test_the_private_key_can_not_be_extracted(
         assert private[Attribute[attribute]], attribute
     for use in ("DECRYPT", "UNWRAP", "DERIVE"):
         assert not private[Attribute[use]], use
-    secret = Attribute.PRIVATE_EXPONENT if algorithm is Algorithm.RS256 else Attribute.VALUE
+    secret = Attribute.PRIVATE_EXPONENT if algorithm in RSA_ALGORITHMS else Attribute.VALUE
     with pytest.raises(pkcs11.AttributeSensitive):
         private[secret]
     with pytest.raises(pkcs11.PKCS11Error):
@@ -110,7 +111,10 @@ async def test_32_concurrent_callers_get_their_own_signatures_off_the_loop(
 ) -> None:
     made = [await keys.generate(algorithm) for algorithm in IN_HSM]
     signers = [keys.open_signer(new.key_id, algorithm) for new, algorithm in zip(made, IN_HSM, strict=True)]
-    verifiers = [verifier_for(load_public_key(new.public_key)) for new in made]
+    verifiers = [
+        verifier_for(load_public_key(new.public_key), algorithm)
+        for new, algorithm in zip(made, IN_HSM, strict=True)
+    ]
     loop_thread = threading.current_thread()
     seen: set[threading.Thread] = set()
     for signer in signers:
@@ -173,7 +177,7 @@ async def test_an_unsupported_key_is_refused_and_leaves_no_objects(
     monkeypatch.setattr("token_service.signers.hsm.pkcs11._ED25519", (b"\x13\x05nonse", b"\x06\x01\x00"))
     with pytest.raises((ConfigurationError, SigningUnavailableError)):
         await keys.generate(Algorithm.EDDSA)
-    monkeypatch.setattr("token_service.signers.hsm.pkcs11.verifier_for", lambda _: lambda *_: False)
+    monkeypatch.setattr("token_service.signers.hsm.pkcs11.verifier_for", lambda *_: lambda *_: False)
     with pytest.raises(ConfigurationError, match="the signature of its key is wrong"):
         await keys.generate(Algorithm.ES256)
     assert stored(token) == before

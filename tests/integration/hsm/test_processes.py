@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from tests.integration.hsm.public_keys import load_public_key
+from tests.support.lines import read_answer
 from tests.support.softhsm import SoftHsmToken
 from token_service.tokens.algorithms import verifier_for
 
@@ -78,7 +79,7 @@ class Signing:
 
     def hear(self) -> Any:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = read_answer(self.process.stdout, "a process that signs")
         if not line:
             raise AssertionError(self.process.communicate(timeout=60)[1][-3000:])
         return json.loads(line)

@@ -51,10 +51,10 @@ class Operator:
         assert said.code == 0, said
         return said.out.strip()
 
-    async def refused(self, *args: str, stdin: str | None = None, **env: str) -> str:
-        """Run a command that must fail and return its error."""
+    async def refused(self, *args: str, stdin: str | None = None, code: int = 1, **env: str) -> str:
+        """Run a command that must fail with an exit code, and return its error."""
         said = await self.says(*args, stdin=stdin, **env)
-        assert said.code == 1, said
+        assert said.code == code, said
         error = said.err[said.err.index("Error: ") :]
         assert error.count("\n") == 1, error
         assert not said.out

@@ -119,7 +119,7 @@ async def test_invalid_commands_are_refused(start_service: StartService) -> None
         ["csr", "unknown", "--subject", "CN=x"],
         ["import-certificate", "unknown", "-"],
     ):
-        assert await operator.refused(*command) == NO_SUCH_KEY
+        assert await operator.refused(*command, code=4) == NO_SUCH_KEY
     assert "comment: is longer than 512 bytes" in await operator.refused(
         "revoke", active, "--comment", "x" * 600
     )
@@ -144,7 +144,7 @@ async def test_a_key_id_that_begins_with_a_dash_is_accepted(start_service: Start
         ["csr", key_id, "--subject", "CN=x"],
         ["import-certificate", key_id, "-"],
     ):
-        assert await operator.refused(*arguments) == NO_SUCH_KEY
+        assert await operator.refused(*arguments, code=4) == NO_SUCH_KEY
 
 
 async def test_a_database_without_keys_is_refused(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_a_revocation_without_every_confirmation_is_reported(start_service
         await eventually(lambda: follower.caught_up and reported(node))
         key = await operator.only("active")
         said = await operator.says("revoke", key, "--wait", "0.5")
-        assert said.code == 1
+        assert said.code == 6
         assert "0 of 1 connected subscribers have confirmed" in said.err
         assert await operator.only("revoked") == key
 

@@ -9,7 +9,8 @@ from tests.unit.core.node import RecordingAudit
 from token_service.app.adapters import open_core, open_stores
 from token_service.core.access.document_clients import DocumentClients
 from token_service.core.clients.documents import DocumentRules
-from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import PolicyBook
 from token_service.fetching.client_documents import ClientDocuments
 
 

@@ -42,3 +42,9 @@ async def test_unusable_file_of_the_pairwise_key_is_refused(tmp_path: Path) -> N
     settings = load(DATA_DIR=tmp_path / "data", HTTP_ADDRESS="127.0.0.1:0", PAIRWISE_KEY_FILE=path)
     with pytest.raises(ConfigurationError, match="PAIRWISE_KEY_FILE"):
         await check(settings, {})
+
+
+async def test_unusable_sampler_is_refused(tmp_path: Path) -> None:
+    settings = load(DATA_DIR=tmp_path / "data", GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0")
+    with pytest.raises(ConfigurationError, match="OTEL_TRACES_SAMPLER is 'sometimes'"):
+        await check(settings, {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER": "sometimes"})

@@ -8,16 +8,19 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from tests.support.token_mint import private_key
 from token_service.bff import ClientSecretBasic, PrivateKeyJwt
+from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # its new name is not what providers announce
-@pytest.mark.parametrize(("algorithm", "kind"), [("RS256", RSAKey), ("ES256", ECKey), ("EdDSA", OKPKey)])
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [("RS256", RSAKey), ("PS256", RSAKey), ("ES256", ECKey), ("EdDSA", OKPKey)]
+)
 async def test_assertion_is_signed_with_the_algorithm_of_the_key(
     algorithm: str, kind: type[RSAKey | ECKey | OKPKey]
 ) -> None:
     key = private_key(algorithm)
-    client = PrivateKeyJwt("web", key, "key-1")
+    client = PrivateKeyJwt("web", key, "key-1", Algorithm.PS256 if algorithm == "PS256" else None)
     proofs = [await client.prove("https://id.test", 1_800_000_000.5) for _ in range(2)]
     assert {proof.headers.get("Authorization") for proof in proofs} == {None}
     public = kind.import_key(key.public_key())  # type: ignore[arg-type]

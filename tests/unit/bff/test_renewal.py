@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -220,7 +221,7 @@ async def test_refusal_does_not_end_a_session_that_another_process_renewed(
     """A process that was stopped for longer than its lease sends a refresh token that the provider has forgotten."""
     continued = asyncio.Event()
 
-    async def refused(refresh_token: str) -> TokenAnswer:
+    async def refused(refresh_token: str, origin: Mapping[str, str]) -> TokenAnswer:
         await continued.wait()
         raise GrantRefusedError("the provider refused the grant")
 

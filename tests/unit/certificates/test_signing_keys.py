@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -22,7 +23,7 @@ from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
-WITH_CERTIFICATES = [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA]
+WITH_CERTIFICATES = [Algorithm.RS256, Algorithm.PS256, Algorithm.ES256, Algorithm.EDDSA]
 
 
 def openssl(*arguments: object, text: str = "") -> str:
@@ -138,7 +139,10 @@ def pem(*certificates: x509.Certificate) -> str:
 async def test_openssl_verifies_the_certificate_request(algorithm: Algorithm) -> None:
     key = new_key(algorithm)
     text = await make_csr(
-        public_key_bytes(key), LocalSigner(key).sign, "CN=tokens.example.com,O=Ünïted\\, Inc.,C=DE"
+        public_key_bytes(key),
+        LocalSigner(key, made_for=algorithm).sign,
+        "CN=tokens.example.com,O=Ünïted\\, Inc.,C=DE",
+        made_for=algorithm,
     )
     request = x509.load_pem_x509_csr(text.encode())
     assert request.is_signature_valid
@@ -150,6 +154,25 @@ async def test_openssl_verifies_the_certificate_request(algorithm: Algorithm) ->
     shown = openssl("req", "-verify", "-noout", "-text", text=text)
     assert "verify OK" in shown
     assert "Digital Signature" in shown
+
+
+async def test_request_for_ps256_names_the_parameters_of_the_library() -> None:
+    key = new_key(Algorithm.PS256)
+    signer = LocalSigner(key, made_for=Algorithm.PS256)
+    text = await make_csr(public_key_bytes(key), signer.sign, "CN=x", made_for=Algorithm.PS256)
+    ours = x509.load_pem_x509_csr(text.encode())
+    assert isinstance(key, rsa.RSAPrivateKey)
+    theirs = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(name("x"))
+        .add_extension(key_usage("digital_signature"), critical=True)
+        .sign(key, SHA256(), rsa_padding=PSS(MGF1(SHA256()), 32))
+    )
+    assert ours.tbs_certrequest_bytes == theirs.tbs_certrequest_bytes
+    assert isinstance(ours.signature_algorithm_parameters, PSS)
+    head = -len(ours.signature)  # the signature is the end of the request, and has a random part
+    der = ours.public_bytes(Encoding.DER), theirs.public_bytes(Encoding.DER)
+    assert der[0][:head] == der[1][:head]
 
 
 async def test_request_equals_the_request_of_the_library() -> None:

@@ -85,7 +85,8 @@ def test_settings_come_from_a_file_and_options_override_it(clients: Run, tmp_pat
     [
         (["create", "--file", "FILE"], '{"redirect_uri": []}', 2, "did you mean redirect_uris?"),
         (["create", "--file", "FILE"], '{"client_id": "a"}', 2, "client_id: no such setting"),
-        (["create", "--file", "FILE"], '{"dpop_bound_access_tokens": true}', 2, "no such setting"),
+        (["create", "--file", "FILE"], '{"client_uri": "a"}', 2, "no such setting"),
+        (["create", "--file", "FILE"], '{"security_profile": "fapi1"}', 2, "can't be used"),
         (["create", "--file", "FILE"], '{"scopes": "read"}', 2, "can't be used"),
         (["create", "--file", "FILE"], "[]", 2, "is not a JSON object"),
         (["create", "--file", "FILE"], "{", 2, "is not JSON"),
@@ -95,9 +96,9 @@ def test_settings_come_from_a_file_and_options_override_it(clients: Run, tmp_pat
         (["create", "--redirect-uri", "http://app.example/"], "", 1, "redirect_uris[0]: must begin with"),
         (["create", "--classification", "unknown"], "", 1, "classification: is none of"),
         (["update", "app"], "", 2, "name a setting to change"),
-        (["update", "unknown", "--scope", "a"], "", 1, "`token-service clients list` shows all"),
-        (["get", "unknown"], "", 1, "there is no such client"),
-        (["disable", "unknown"], "", 1, "there is no such client"),
+        (["update", "unknown", "--scope", "a"], "", 4, "`token-service clients list` shows all"),
+        (["get", "unknown"], "", 4, "there is no such client"),
+        (["disable", "unknown"], "", 4, "there is no such client"),
         (["get"], "", 2, "CLIENT_ID"),
     ],
 )
@@ -130,6 +131,18 @@ def test_pairwise_subjects_need_the_key_and_a_sector(clients: Run) -> None:
     assert json.loads(made.stdout)["subject_type"] == "pairwise"
 
 
+def test_security_settings_are_options(clients: Run) -> None:
+    made = clients(
+        "create", "--client-id", "bank", "--dpop-bound-access-tokens", "--require-pushed-authorization-requests",
+        "-o", "json",
+    )  # fmt: skip
+    shown = json.loads(made.stdout)
+    assert (shown["dpop_bound_access_tokens"], shown["require_pushed_authorization_requests"]) == (True, True)
+    updated = clients("update", "bank", "--no-dpop-bound-access-tokens", "-o", "json")
+    assert "dpop_bound_access_tokens" not in json.loads(updated.stdout)
+    assert json.loads(updated.stdout)["require_pushed_authorization_requests"] is True
+
+
 def test_changed_client_is_refused_by_its_etag(clients: Run) -> None:
     clients("create", "--client-id", "app")
     for command in (["update", "app", "--scope", "a"], ["disable", "app"], ["delete", "app", "--yes"]):
@@ -142,6 +155,6 @@ def test_deletion_asks_first(clients: Run) -> None:
     assert clients("delete", "app", stdin="n\n").exit_code == 1
     assert clients("get", "app").exit_code == 0
     assert clients("delete", "app", stdin="y\n").exit_code == 0
-    assert clients("get", "app").exit_code == 1
+    assert clients("get", "app").exit_code == 4
     taken = clients("create", "--client-id", "app")
     assert (taken.exit_code, "never given to another client" in taken.stderr) == (1, True)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,16 +21,36 @@ from token_service.cli import cli
 from token_service.cli.serve import hint
 from token_service.config import SETTINGS, Settings, load_settings
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
-from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.errors import (
+    ClientExistsError,
+    ConfigurationError,
+    NewerSchemaError,
+    StoreUnavailableError,
+)
 from token_service.listening import NodeAddresses
 from token_service.tokens.algorithms import Algorithm
 
 COMMANDS = [
+    ["risk"],
+    ["risk", "replay"],
+    ["risk", "rates"],
     ["serve"],
+    ["gateway"],
     ["migrate"],
     ["config"],
     ["access"],
     ["access", "explain"],
+    ["tokens"],
+    ["tokens", "issue"],
+    ["tokens", "validate"],
+    ["tokens", "decode"],
+    ["tokens", "refresh"],
+    ["tokens", "revoke"],
+    ["sessions"],
+    ["sessions", "list"],
+    ["sessions", "count"],
+    ["sessions", "get"],
+    ["sessions", "revoke"],
     ["keys"],
     ["keys", "list"],
     ["clients"],
@@ -42,12 +65,23 @@ COMMANDS = [
     ["log"],
     ["log", "show"],
     ["log", "renew"],
+    ["webhooks"],
+    *(
+        ["webhooks", name]
+        for name in (
+            *("create", "get", "list", "update", "rotate-secret", "delete"),
+            *("test", "dead-letters", "redeliver", "replay"),
+        )
+    ),
     ["audit"],
     ["audit", "list"],
     ["audit", "verify"],
     ["audit", "export"],
     ["audit", "erase"],
+    ["report"],
+    *(["report", kind] for kind in ("usage", "administration", "keys", "anomalies", "geography", "verify")),
     ["explain-revocation"],
+    ["completion"],
     ["version"],
 ]
 
@@ -91,7 +125,7 @@ def test_help_begins_with_the_options_of_the_command_itself() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "clients", "log", "audit"):
+    for group in ("tokens", "sessions", "keys", "clients", "log", "audit"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 
@@ -103,12 +137,50 @@ def test_the_first_help_names_every_command() -> None:
         assert f"\n  {command[0]} " in result.stdout
 
 
+def test_help_of_commands_at_a_service_lists_the_connection_apart() -> None:
+    for command in (["tokens", "validate"], ["keys", "list"]):
+        shown = run(*command, "--help").stdout
+        own, connection = shown.split("Options:")[1].split("Connection to a service:")
+        assert "--output" in own
+        assert "--target" not in own
+        assert "--target" in connection
+        assert ("token-service config --help" in connection) is (command[0] == "keys")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_the_program_and_its_variable(shell: str) -> None:
+    script = run("completion", shell)
+    assert script.exit_code == 0
+    assert "_TOKEN_SERVICE_COMPLETE" in script.stdout
+    assert "token-service" in script.stdout
+
+
+def _completed(*words: str) -> list[str]:
+    environ = {
+        "_TOKEN_SERVICE_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("token-service", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    result = CliRunner().invoke(
+        cli, env=environ, prog_name="token-service", complete_var="_TOKEN_SERVICE_COMPLETE"
+    )
+    return [line.partition(",")[2] for line in result.stdout.splitlines()]
+
+
+def test_commands_options_and_values_are_completed() -> None:
+    assert _completed("au") == ["audit"]
+    assert _completed("sessions", "re") == ["revoke"]
+    assert _completed("tokens", "revoke", "--dry") == ["--dry-run"]
+    assert _completed("tokens", "revoke", "--reason", "log") == ["logout"]
+    assert "--target" in _completed("keys", "list", "--ta")
+
+
 def test_help_and_version_load_nothing_heavy() -> None:
     program = (
         "import sys; from token_service.cli import cli; cli(sys.argv[1:], standalone_mode=False);"
         "print('loaded', *sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)"
     )
-    for arguments in (["--help"], ["version"]):
+    for arguments in (["--help"], ["version"], ["completion", "fish"], ["tokens", "revoke", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             capture_output=True,
@@ -198,7 +270,12 @@ def test_a_misspelt_variable_is_warned_of() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigurationError("the key is wrong"), 2), (StoreUnavailableError("no database"), 1)],
+    [
+        (ConfigurationError("the key is wrong"), 2),
+        (NewerSchemaError("the schema is newer"), 1),
+        (StoreUnavailableError("no database"), 5),
+        (ClientExistsError(), 1),
+    ],
 )
 def test_failing_command_has_an_exit_code_and_a_message(
     monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
@@ -206,19 +283,10 @@ def test_failing_command_has_an_exit_code_and_a_message(
     async def fail(settings: Settings) -> str:
         raise error
 
-    monkeypatch.setattr(token_service.app.administration, "migrate", fail)
+    monkeypatch.setattr(token_service.app.administration, "missing_migrations", fail)
     result = run("migrate")
     assert result.exit_code == code
     assert result.stderr == f"Error: {error}\n"
-
-
-def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def migrate(settings: Settings) -> str:
-        return "0009"
-
-    monkeypatch.setattr(token_service.app.administration, "migrate", migrate)
-    result = run("migrate", DATABASE_URL="postgresql://me:hunter2@db/t")
-    assert result.stdout == "postgresql://me:***@db/t is at schema 0009\n"
 
 
 def test_listed_keys_contain_no_private_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,9 +314,42 @@ def test_listed_keys_contain_no_private_key(monkeypatch: pytest.MonkeyPatch) -> 
     assert "wrapped" not in json.dumps(shown).replace("wrapping", "")
 
 
-def test_serve_prints_the_next_commands(tmp_path: Path) -> None:
+def test_serve_prints_the_next_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: None)
     text = hint(load_settings({}, {}), NodeAddresses("127.0.0.1:1234", "127.0.0.1:5678", ""))
     assert "gRPC on 127.0.0.1:1234, HTTP on http://127.0.0.1:5678" in text.splitlines()[0]
     assert "http://127.0.0.1:1234/token_service.v1.TokenService/IssueToken" in text
     assert "127.0.0.1:1234 token_service.v1.TokenService/IssueToken" in text
     assert "curl http://127.0.0.1:5678/.well-known/jwks.json" in text
+    assert (
+        f"{shlex.quote(sys.executable)} -m token_service tokens issue --target 127.0.0.1:1234 --subject"
+        in text
+    )
+    assert "http://127.0.0.1:5678/console" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("token",), "No such command 'token'; did you mean tokens?"),
+        (("qqqq",), "No such command 'qqqq'\n"),
+    ],
+)
+def test_unknown_command_is_refused_with_the_nearest_one(arguments: tuple[str, ...], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_name_that_the_terminal_can_not_show_is_escaped(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    claims = base64.urlsafe_b64encode('{"sub":"\u65e5"}'.encode()).rstrip(b"=").decode()
+    token.write_text(f"e30.{claims}.AAAA")
+    done = subprocess.run(
+        [sys.executable, "-m", "token_service", "tokens", "decode", "--token-file", str(token)],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"claims.sub  \\u65e5" in done.stdout

@@ -81,6 +81,18 @@ def test_missing_extra_is_named_although_click_is_installed(arguments: list[str]
     assert f"the Python package {missing!r} is" in run([missing], *arguments).stderr
 
 
+def test_gateway_needs_its_extra_and_no_other() -> None:
+    of_gateway = {"click", "prometheus_client", "uvicorn", "uvloop"}
+    done = run([name for name in SERVER if name not in of_gateway], "gateway", "--config", "missing.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "missing.toml" in done.stderr
+    for missing in ("prometheus_client", "click"):
+        done = run([missing], "gateway", "--config", "missing.toml")
+        assert done.returncode == 1
+        assert f"the Python package {missing!r} is" in done.stderr
+        assert done.stderr.endswith("pip install 'grpc-token-service[gateway]'\n")
+
+
 def test_commands_of_the_base_installation_work() -> None:
     done = run([name for name in SERVER if name != "click"], "version")
     assert (done.returncode, done.stderr) == (0, "")

@@ -75,7 +75,7 @@ def test_revoked_token_is_left_out_of_the_active_ones(personal: Run) -> None:
     ("arguments", "code", "said"),
     [
         (("revoke", "x"), 1, "personal_access_token_id: is not a UUID"),
-        (("revoke", "0198c2f4-5a7b-4c1e-9d3f-2b6a8e4c7d10"), 1, "personal-access-tokens list"),
+        (("revoke", "0198c2f4-5a7b-4c1e-9d3f-2b6a8e4c7d10"), 4, "personal-access-tokens list"),
         ((*CREATE, "--ttl", "soon"), 2, "write for example"),
         ((*CREATE, "--ttl", "91d"), 1, "at most 7776000 seconds"),
     ],
@@ -84,3 +84,13 @@ def test_mistake_is_explained(personal: Run, arguments: tuple[str, ...], code: i
     result = personal(*arguments)
     assert result.exit_code == code
     assert said in result.stderr
+
+
+def test_database_without_a_schema_is_named(tmp_path: Path) -> None:
+    env = {"TOKEN_SERVICE_DATA_DIR": str(tmp_path), "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}
+    result = CliRunner().invoke(cli, ["personal-access-tokens", "list", "--subject", "alice"], env=env)
+    assert result.exit_code == 2
+    assert (
+        f"the database sqlite:///{tmp_path}/token_service.db has no schema yet; run `token-service migrate`"
+        in result.stderr
+    )

@@ -20,7 +20,8 @@ from tests.support.fake_token_service import FakeTokenService
 from tests.support.ports import free_port, release_port
 from tests.unit.client.conftest import config_for
 from token_service.client._internal.challenges import parse_challenges
-from token_service.client.asgi import BearerAuthMiddleware, current_claims
+from token_service.client.asgi import BearerAuthMiddleware, current_claims, http_request
+from token_service.client.proof_rules import ProofRules
 from token_service.client.validator import TokenValidator
 from token_service.errors import ConfigurationError
 
@@ -54,7 +55,7 @@ ROUTES = [Route("/{path:path}", who, methods=["GET", "POST", "PUT", "DELETE", "H
 async def serving(validator: TokenValidator, **rules: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **{**RULES, **rules})
     port = free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="on", ws="none")
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on", ws="none")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
@@ -274,6 +275,35 @@ async def test_websockets_are_refused_before_they_are_accepted(service: FakeToke
         assert answered[0]["status"] == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "raw_path", "root", "expected"),
+    [
+        ("/orders", b"/orders", "", "/orders"),
+        ("/orders", b"/%6Frders?x=1", "", "/%6Frders"),
+        ("/caf\xe9 1", None, "", "/caf%C3%A9%201"),
+        ("/api/orders", b"/api/orders", "/api", "/api/orders"),
+        ("/api", b"/api", "/api", "/api"),
+        ("/orders", b"/orders", "/api", "/api/orders"),
+        ("/orders", None, "/api", "/api/orders"),
+        ("/api/orders", b"/orders", "/api", "/api/orders"),
+        ("/apis", b"/apis", "/api", "/api/apis"),
+        ("/orders", b"/orders", "/", "/orders"),
+    ],
+)
+def test_a_proof_is_for_the_path_that_the_client_sent(
+    path: str, raw_path: bytes | None, root: str, expected: str
+) -> None:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": raw_path,
+        "root_path": root,
+        "headers": [],
+    }
+    assert http_request(scope).path == expected
+
+
 async def test_lifespan_events_reach_the_application(service: FakeTokenService) -> None:
     seen: list[str] = []
 
@@ -306,3 +336,18 @@ async def test_lifespan_events_reach_the_application(service: FakeTokenService) 
 def test_ambiguous_rules_are_refused(service: FakeTokenService, rules: Any) -> None:
     with pytest.raises(ConfigurationError):
         BearerAuthMiddleware(None, TokenValidator(config_for(service)), **rules)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "trusted"),
+    [
+        (None, ("/run/app.sock", None), True),
+        (None, None, True),
+        # So uvicorn describes a client that sent a request and reset its TCP connection.
+        (None, ("127.0.0.1", 8000), False),
+        (("127.0.0.1", 50000), ("127.0.0.1", 8000), False),
+    ],
+)
+def test_only_a_unix_socket_is_trusted_as_one(client: Any, server: Any, *, trusted: bool) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": client, "server": server}
+    assert ProofRules(trusted_proxies=["unix"]).trusts(http_request(scope).peer) is trusted

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from hypothesis import given, strategies as st
 
-from token_service.client._internal.channel import _is_local, open_sync_channel
+from token_service.client._internal.channel import is_local, open_channel, open_sync_channel
 from token_service.client.config import (
     Backoff,
     ForeignIssuer,
@@ -139,7 +139,30 @@ def test_backoff_is_random_and_bounded(attempt: int, random: float) -> None:
     ],
 )
 def test_only_local_targets_may_go_without_tls(target: str, local: bool) -> None:  # noqa: FBT001
-    assert _is_local(target) is local
+    assert is_local(target) is local
+
+
+@pytest.mark.parametrize(
+    ("target", "direct"), [("127.0.0.1:1", True), ("unix:/x", True), ("tokens:1", False)]
+)
+def test_channel_to_this_machine_uses_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    direct: bool,  # noqa: FBT001
+) -> None:
+    found: list[Any] = []
+
+    def note(*_: Any, options: Any) -> None:
+        found.append(dict(options).get("grpc.enable_http_proxy", 1) == 0)
+
+    for module in (grpc, grpc.aio):
+        monkeypatch.setattr(module, "secure_channel", note)
+        monkeypatch.setattr(module, "insecure_channel", note)
+    for name in ("", "tokens.example"):
+        issuer = ServiceIssuer(issuer="i", target=target, server_name=name)
+        open_sync_channel(issuer, None)
+        open_channel(issuer, None)
+    assert found == [direct] * 4
 
 
 def test_given_credentials_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,8 +182,8 @@ def exercise(service: FakeTokenService, address: str, kind: str) -> None:
         ({"exp": int(now) - 5, "iat": int(now) - 50, "nbf": ...}, "EXPIRED"),
         ({"aud": "other"}, "WRONG_AUDIENCE"),
         ({"iss": "https://other.test"}, "WRONG_ISSUER"),
-        ({"cnf": {"jkt": "x" * 43}}, "WRONG_TYPE"),
-        ({"cnf": {"x5t#S256": "x" * 43}}, "WRONG_TYPE"),
+        ({"cnf": {"jkt": "x" * 43}}, "PROOF_MISSING"),
+        ({"cnf": {"x5t#S256": "x" * 43}}, "PROOF_MISSING"),
     ):
         assert refusal(address, "Orders/List", kind, bearer(**claims)) == (code.UNAUTHENTICATED, reason)
     assert refusal(address, "Orders/List", kind, ("authorization", "Bearer a.b.c")) == (
@@ -333,7 +333,7 @@ def test_handler_runs_only_after_the_token_service_has_decided(service: FakeToke
         assert refusal(address, "Orders/Missing", shape, bearer(sub="eve"))[0] == code.UNAUTHENTICATED
         assert refusal(address, "Orders/Missing", shape, bearer())[0] == code.UNIMPLEMENTED
         bound = bearer(cnf={"jkt": "x" * 43})
-        assert refusal(address, "Orders/List", shape, bound) == (code.UNAUTHENTICATED, "WRONG_TYPE")
+        assert refusal(address, "Orders/List", shape, bound) == (code.UNAUTHENTICATED, "PROOF_MISSING")
         lacks = refusal(address, "Orders/Cancel", shape, bearer())
         assert lacks == (code.PERMISSION_DENIED, "INSUFFICIENT_SCOPE")
 

@@ -15,9 +15,12 @@ from tests.support.fake_token_service import FakeTokenService
 from token_service.client import RenewalPolicy, SyncTokenSource, Tokens
 from token_service.client._internal.token_store import lifetime, remaining
 from token_service.errors import (
+    BindingRequiredError,
     CallerUnauthenticatedError,
     ConfigurationError,
     PermissionDeniedError,
+    ProofInvalidError,
+    ProofNonceRequiredError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
     ServiceError,
@@ -25,6 +28,7 @@ from token_service.errors import (
     StoreUnavailableError,
     TooManyRetriesError,
     UnreachableError,
+    WrongKeyError,
 )
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
@@ -116,8 +120,18 @@ async def test_ended_session_is_reported_at_once_without_another_request(
         await source.token()
 
 
-@pytest.mark.parametrize("error", [CallerUnauthenticatedError, PermissionDeniedError])
-async def test_a_refusal_of_the_caller_does_not_end_the_session(
+@pytest.mark.parametrize(
+    "error",
+    [
+        BindingRequiredError,
+        CallerUnauthenticatedError,
+        PermissionDeniedError,
+        ProofInvalidError,
+        ProofNonceRequiredError,
+        WrongKeyError,
+    ],
+)
+async def test_a_refusal_of_the_caller_or_its_key_does_not_end_the_session(
     service: FakeTokenService, kind: str, error: type[ServiceError]
 ) -> None:
     service.refuse_refreshes = error()

@@ -77,3 +77,23 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     assert settings.grpc_address == settings.http_address == Address("127.0.0.1", 0)
     assert "ALLOW_HS256" in refusal(SIGNING_ALGORITHM="HS256")
     assert load(SIGNING_ALGORITHM="HS256", ALLOW_HS256="true").signing_algorithm is Algorithm.HS256
+    fapi = {"MINIMUM_SECURITY_PROFILE": "fapi2"}
+    assert "set TOKEN_SERVICE_SIGNING_ALGORITHM to PS256, ES256, EdDSA" in refusal(**fapi)
+    for algorithm in ("PS256", "ES256", "EdDSA"):
+        assert load(**fapi, SIGNING_ALGORITHM=algorithm).minimum_security_profile == "fapi2"
+
+
+def test_settings_of_redis_must_fit_together(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    pair = {"REDIS_TLS_CERT_FILE": file, "REDIS_TLS_KEY_FILE": file}
+    assert load(
+        REDIS_URL="rediss+cluster://a,b", REDIS_PASSWORD="p", REDIS_TLS_CA_FILE=file, **pair
+    ).redis_url
+    assert "without TLS; write it with rediss" in refusal(REDIS_URL="redis://a", REDIS_TLS_CA_FILE=file)
+    assert "REDIS_URL is not set, without TLS" in refusal(**pair)
+    assert "both or neither" in refusal(REDIS_URL="rediss://a", REDIS_TLS_CERT_FILE=file)
+    assert "REDIS_PASSWORD is set without TOKEN_SERVICE_REDIS_URL" in refusal(REDIS_PASSWORD="hunter2")
+    message = refusal(REDIS_URL="redis://:hunter2@a", REDIS_PASSWORD="hunter3")
+    assert "REDIS_URL has a password, and TOKEN_SERVICE_REDIS_PASSWORD is set, too" in message
+    assert "hunter" not in message

@@ -39,7 +39,7 @@ def test_no_secret_is_in_the_repr(production: dict[str, object]) -> None:
 
 def test_the_table_is_complete_and_its_defaults_are_valid() -> None:
     names = [setting.name for setting in SETTINGS]
-    internal = {"reuse_port", "sources", "warnings"}
+    internal = {"reuse_port", "flags", "sources", "warnings"}
     assert names == [field.name for field in fields(Settings) if field.name not in internal]
     for setting in SETTINGS:
         assert setting.help.endswith(".")

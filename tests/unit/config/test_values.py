@@ -95,7 +95,7 @@ def test_a_database_url_may_name_a_file(text: str, path: str) -> None:
         ("WORKERS", "many", "from 1 to 64"),
         ("WORKERS", "0", "from 1 to 64"),
         ("WORKERS", "1.5", "from 1 to 64"),
-        ("SIGNING_ALGORITHM", "none", "`RS256`, `ES256` or `EdDSA`"),
+        ("SIGNING_ALGORITHM", "none", "`RS256`, `PS256`, `ES256` or `EdDSA`"),
         ("ALLOW_HS256", "maybe", "true or false"),
         ("POLICY_FILE", "/does/not/exist", "a readable file"),
         ("POLICY_FILE", "/", "a readable file"),

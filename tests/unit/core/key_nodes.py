@@ -20,7 +20,8 @@ from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
-from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import PolicyBook
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.errors import ConfigurationError

@@ -14,13 +14,15 @@ from token_service.app.core import build_core
 from token_service.app.ports import CoreOptions, Ports
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.clients.client import SecurityProfile
 from token_service.core.clients.documents import DocumentRules
 from token_service.core.events.event import Actor, AuditEvent
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
 from token_service.core.keys.store import StoredSigningKey
-from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import DAY, Policy, PolicyBook
 from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.commands import RevokeCommand, RevokeOutcome
 from token_service.core.sessions.session import Session
@@ -120,7 +122,7 @@ async def generate(algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
 def open_signer(key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
     """Return a signer. All algorithms except RSA sign in this thread."""
     assert private_key is not None
-    return LocalSigner(load_private_key(key.algorithm, private_key))
+    return LocalSigner(load_private_key(key.algorithm, private_key), made_for=key.algorithm)
 
 
 class PlainKeys:
@@ -141,7 +143,9 @@ class SomeStores:
     """`Stores` of which a test may replace each one."""
 
     sessions: Any
+    selections: Any
     log: Any
+    entries: Any
     keys: Any
     clients: Any
     leases: Any
@@ -151,6 +155,12 @@ class SomeStores:
     audit: Any
     samples: Any
     logouts: Any
+    policies: Any
+    subjects: Any
+    walk: Any
+    events: Any
+    event_streams: Any
+    webhooks: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:
@@ -179,6 +189,7 @@ class Node(Generic[ClockT]):
         signing_may_fail: bool = False,
         max_revocations: int = 1_000_000,
         require_registered_clients: bool = False,
+        security_profile: SecurityProfile = SecurityProfile.NONE,
         mirror: Any = None,
         counters: Any = None,
         documents: Any = None,
@@ -187,6 +198,7 @@ class Node(Generic[ClockT]):
         sectors: Any = None,
         issuer: str = ISSUER,
         send_logout: Any = None,
+        event_pushes: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -196,6 +208,8 @@ class Node(Generic[ClockT]):
         self.audit = RecordingAudit()
         self.limited: list[tuple[Operation, Bucket]] = []
         self.logout_outcomes: list[str] = []
+        self.event_outcomes: list[str] = []
+        self.event_pauses: list[str] = []
         self.core = core = build_core(
             Ports(
                 stores=ports,
@@ -210,6 +224,9 @@ class Node(Generic[ClockT]):
                 pairwise_key=pairwise_key,
                 sector_documents=sectors,
                 send_logout=send_logout,
+                event_pushes=event_pushes,
+                events_counted=lambda outcome, count: self.event_outcomes.extend([outcome.value] * count),
+                event_stream_paused=lambda cause: self.event_pauses.append(cause.value),
                 logout_counted=lambda outcome: self.logout_outcomes.append(outcome.value),
                 rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
@@ -222,7 +239,8 @@ class Node(Generic[ClockT]):
                 max_staleness=max_staleness,
                 max_revocations=max_revocations,
                 require_registered_clients=require_registered_clients,
-                client_documents=document_rules or DocumentRules(),
+                security_profile=security_profile,
+                client_documents=document_rules or DocumentRules(security_profile=security_profile),
                 signing_may_fail=signing_may_fail,
             ),
             self.policies,

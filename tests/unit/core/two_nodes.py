@@ -26,9 +26,11 @@ def draft(value: str, now: float = START) -> RevocationDraft:
 class TwoNodes:
     """A node whose tailer runs, and a log that another node appends to."""
 
-    def __init__(self, *, poll_interval: float = 1.0, max_staleness: float = 5.0) -> None:
+    def __init__(
+        self, *, poll_interval: float = 1.0, max_staleness: float = 5.0, stores: MemoryStores | None = None
+    ) -> None:
         self.clock = LoopClock()
-        self.stores = MemoryStores(self.clock)
+        self.stores = stores or MemoryStores(self.clock)
         self.log = Intercepted(self.stores.log)
         self.node = Node(
             self.clock,

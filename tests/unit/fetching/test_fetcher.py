@@ -14,10 +14,13 @@ from cryptography import x509
 from tests.support.certificates import Authority
 from tests.support.deadline import eventually
 from tests.support.raw_http_server import RawHttpServer, Respond, answer, send
+from tests.support.traced import Exported
 from tests.unit.fetching.serving import Reply, Resolver, authorities, key_set, serving
 from token_service.fetching.documents import MAX_DOCUMENT_BYTES
 from token_service.fetching.failure import FetchError
 from token_service.fetching.fetcher import Answer, FetchRules, HttpFetcher
+from token_service.telemetry.spans import active_ids
+from token_service.telemetry.trace_context import TraceParent
 
 PRIVATE = FetchRules(allow_private=True)
 GLOBAL = "93.184.216.34"
@@ -46,6 +49,34 @@ async def test_answer_has_the_body_and_the_headers_of_its_age() -> None:
     assert (path, headers["host"]) == ("/jwks", f"127.0.0.1:{server.port}")
     assert (headers["accept-encoding"], headers["connection"]) == ("identity", "close")
     assert "authorization" not in headers
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_fetch_passes_the_trace_of_its_call_on(ratio: float) -> None:
+    exported = Exported(ratio)
+    parent = TraceParent(0xA1, 0xB2, True, "vendor=1")
+    async with serving() as server:
+        server.publish("a")
+        with exported.tracer.call("call", {}, parent):
+            ids = active_ids()
+            await get(server.url())
+        await get(server.url())
+        (_, sent), (_, after) = server.requests
+        port = server.port
+    assert ids is not None
+    assert "traceparent" not in after
+    assert sent["tracestate"] == "vendor=1"
+    if not ratio:
+        assert sent["traceparent"] == f"00-{ids[0]}-{ids[1]}-00"
+        return
+    fetch = exported.named("GET")
+    assert sent["traceparent"] == f"00-{ids[0]}-{fetch.context.span_id:016x}-01"
+    assert fetch.parent.span_id == int(ids[1], 16)
+    assert dict(fetch.attributes) == {
+        "http.request.method": "GET",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.unit.core.node import Node
-from token_service.app.edges import make_feed, make_services
+from token_service.app.edges import make_event_readers, make_feed, make_services
 from token_service.clock import SystemClock
 from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -182,7 +182,9 @@ async def serving(
     await node.start()
     authorizer, limits = authorizer or TrustingAuthorizer(), limits or GrpcLimits()
     feed = make_feed(node.core, authorizer, limits)
-    services = make_services(node.core, feed)
+    metrics = Metrics({}, "test")
+    event_readers = make_event_readers(node.core, authorizer, limits)
+    services = make_services(node.core, feed, event_readers, metrics)
     server = GrpcServer(
         services,
         limits=limits,
@@ -190,12 +192,12 @@ async def serving(
         address=address,
         reuse_port=False,
         tls=tls,
-        metrics=Metrics({}, "test"),
+        metrics=metrics,
         refusals=node.core.refusals,
     )
     async with AsyncExitStack() as stack:
         background = node.core.background()
-        for name in ("tailer", "subscriber-reports"):
+        for name in ("tailer", "subscriber-reports", "event-feed"):
             stack.push_async_callback(_end, asyncio.create_task(background[name]()))
         bound = await server.start()
         stack.push_async_callback(_end, asyncio.create_task(server.run()))

@@ -24,6 +24,7 @@ from token_service.tokens.secret import Secret
 
 KINDS: dict[Algorithm, Literal["RSA", "EC", "OKP"]] = {
     Algorithm.RS256: "RSA",
+    Algorithm.PS256: "RSA",
     Algorithm.ES256: "EC",
     Algorithm.EDDSA: "OKP",
 }
@@ -60,7 +61,7 @@ async def test_independent_library_verifies_signatures(keys: LocalKeys, algorith
         warnings.simplefilter("ignore", SecurityWarning)  # about the name EdDSA, which RFC 9864 replaces
         verified = jws.deserialize_compact(token, key, algorithms=[algorithm.value])
     assert verified.payload == b'{"sub":"alice"}'
-    assert not verifier_for(material)(await signer.sign(text), text)  # the material of another key
+    assert not verifier_for(material, algorithm)(await signer.sign(text), text)  # the material of another key
 
 
 async def test_es256_signatures_are_64_bytes_with_leading_zeros(keys: LocalKeys) -> None:
@@ -87,7 +88,7 @@ async def test_only_rsa_signatures_are_made_in_threads(keys: LocalKeys) -> None:
         signer._sign = record
         await asyncio.gather(*(signer.sign(b"x") for _ in range(8)))
         in_threads = [name for name in seen if name.startswith("sign")]
-        assert len(in_threads) == (8 if algorithm is Algorithm.RS256 else 0)
+        assert len(in_threads) == (8 if algorithm in {Algorithm.RS256, Algorithm.PS256} else 0)
 
 
 async def _new(keys: LocalKeys, algorithm: Algorithm) -> tuple[StoredSigningKey, Secret | None]:
@@ -141,7 +142,7 @@ async def test_repr_and_pickle_reveal_no_secret(keys: LocalKeys) -> None:
 async def test_public_jwk_has_the_key_id_of_the_signer(keys: LocalKeys) -> None:
     for algorithm in set(Algorithm) - {Algorithm.HS256}:
         key = generate_private_key(algorithm)
-        jwk = public_jwk(verification_material(key))
-        assert jwk["kid"] == LocalSigner(key).key_id
+        jwk = public_jwk(verification_material(key), algorithm)
+        assert jwk["kid"] == LocalSigner(key, made_for=algorithm).key_id
         assert import_key(jwk).thumbprint() == jwk["kid"]
     assert private_key_bytes(generate_private_key(Algorithm.HS256)).reveal()

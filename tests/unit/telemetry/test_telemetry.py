@@ -18,12 +18,14 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # an extension without types
 
 from tests.support.deadline import eventually
+from tests.support.traced import Exported
 from token_service.clock import SystemClock
 from token_service.core.events.event import Action, Actor, AuditEvent
 from token_service.core.events.queue import RowQueue
 from token_service.errors import ConfigurationError
-from token_service.telemetry import Audit, Metrics, configure_logging
+from token_service.telemetry import Audit, Metrics, configure_logging, registry, request_scope
 from token_service.telemetry.redaction import redact
+from token_service.telemetry.spans import active_ids
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import MacKeys, OpaqueToken
 from token_service.tokens.secret import Secret
@@ -277,6 +279,36 @@ async def test_routine_events_are_written_together_within_the_hold_time(
     await eventually(lambda: len(log.pieces) == 2)
 
 
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_lines_have_the_ids_of_their_own_span(ratio: float) -> None:
+    log = configured(as_json=True)
+    tracer, audit = Exported(ratio).tracer, Audit()
+    found = []
+    for token_id in ("one", "two"):
+        with tracer.call("call", {}, None):
+            ids = active_ids()
+            assert ids is not None
+            found.append((token_id, *ids))
+            audit.record(an_event(Action.TOKEN_ISSUED, token_id=token_id))
+            logging.getLogger("x").warning("careful", extra={"fields": {"token_id": token_id}})
+    audit.record(an_event(Action.LOG_RENEWED))
+    events = [json.loads(line) for line in lines(log)]
+    ids_of = [(each["token_id"], each["trace_id"], each["span_id"]) for each in events if "token_id" in each]
+    assert sorted(ids_of) == sorted(2 * found)
+    assert "trace_id" not in events[-1]
+
+
+async def test_line_written_after_the_end_of_its_request_has_its_id() -> None:
+    log = configured(as_json=True)
+    audit = Audit()
+    for number in range(2):
+        request = request_scope.begin(lambda number=number: [("x-request-id", f"r-{number}")])  # type: ignore[misc]
+        audit.record(an_event(Action.TOKEN_ISSUED))
+        request.end()
+    audit.flush()
+    assert [json.loads(line)["request_id"] for line in lines(log)] == ["r-0", "r-1"]
+
+
 async def test_rare_event_is_written_at_once_after_the_waiting_events() -> None:
     log = configured()
     audit = Audit()
@@ -390,9 +422,10 @@ def test_metrics_are_off_without_configuration() -> None:
         {"OTEL_METRICS_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"},
     ):
         metrics = Metrics(environ, "node")
-        assert metrics.counter("token_service.events", "events") is None
-        assert metrics.histogram("rpc.server.call.duration", "durations", (1.0,)) is None
-        metrics.gauge("token_service.streams", "streams", lambda: 1 / 0)
+        assert metrics.counter(registry.EVENTS) is None
+        assert metrics.histogram(registry.CALL_DURATION) is None
+        metrics.gauge(registry.STREAMS, lambda: 1 / 0)
+        metrics.update()
 
 
 def test_unknown_exporter_is_refused() -> None:
@@ -415,8 +448,8 @@ def test_unreachable_exporter_does_not_delay_close(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: away\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[opentelemetry_metrics_exporter]\naway = away:Away\n")
     program = (
-        "import logging, os; from token_service.telemetry import Metrics; logging.basicConfig();"
-        "metrics = Metrics(os.environ, 'node'); metrics.counter('x', 'x').add(1, {});"
+        "import logging, os; from token_service.telemetry import Metrics, registry; logging.basicConfig();"
+        "metrics = Metrics(os.environ, 'node'); metrics.counter(registry.JANITOR_ROWS).add(1);"
         "metrics.close(); metrics.close(); print('closed')"
     )
     root = str(Path(__file__).resolve().parents[3])

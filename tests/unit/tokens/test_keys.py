@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, padding, rsa
 from hypothesis import given, strategies as st
 
 from tests.support.token_mint import Mint, b64, jwk_of, private_key, sign
@@ -18,7 +19,7 @@ from token_service.tokens.secret import Secret
 _VECTORS = Path(__file__).parents[2] / "vectors"
 SIGNATURES: list[dict[str, Any]] = json.loads((_VECTORS / "rfc_signatures.json").read_text())["vectors"]
 THUMBPRINTS: list[dict[str, Any]] = json.loads((_VECTORS / "rfc_thumbprints.json").read_text())["vectors"]
-ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
 
 
 def material_of(jwk: dict[str, Any]) -> VerificationKeyMaterial:
@@ -52,14 +53,14 @@ def test_thumbprints_match_published_vectors(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_public_jwk_round_trips(algorithm: str) -> None:
     key = private_key(algorithm)
-    jwk = public_jwk(key.public_key())
+    jwk = jwk_of(key, algorithm)
     assert jwk["alg"] == algorithm
     assert jwk["use"] == "sig"
     assert jwk["kid"] == thumbprint(jwk)
     assert not {"d", "p", "q"} & set(jwk)
     kid, parsed, material = parse_public_jwk(json.loads(json.dumps(jwk)))
     assert (kid, parsed) == (jwk["kid"], algorithm)
-    assert verifier_for(material)(sign(key, b"data"), b"data")
+    assert verifier_for(material, parsed)(sign(key, b"data", algorithm), b"data")
 
 
 GOOD = jwk_of(private_key("ES256"))
@@ -100,7 +101,7 @@ assert isinstance(RSA_PRIVATE, rsa.RSAPrivateKey)
         {**GOOD, "x": ""},
         {**GOOD, "y": "A" * 20_000},
         jwk_of(private_key("RS256")) | {"alg": "RS512"},
-        jwk_of(private_key("RS256")) | {"alg": "PS256"},
+        jwk_of(private_key("RS256")) | {"alg": "PS384"},
         jwk_of(private_key("RS256")) | {"alg": "RSA-OAEP"},
         jwk_of(private_key("RS256")) | {"n": "AQAB"},
         jwk_of(private_key("RS256")) | {"e": "AA"},
@@ -184,6 +185,64 @@ def test_refused_keys_are_listed_with_reason() -> None:
 def test_weak_and_unsupported_keys_have_no_algorithm(material: Any) -> None:
     with pytest.raises(ValueError, match=r"(?i)key"):
         verifier_for(material)
+
+
+PSS_KEY = private_key("PS256")
+
+
+def pss(hash_: hashes.HashAlgorithm, mask: hashes.HashAlgorithm, salt: int) -> bytes:
+    assert isinstance(PSS_KEY, rsa.RSAPrivateKey)
+    return PSS_KEY.sign(b"data", padding.PSS(padding.MGF1(mask), salt), hash_)
+
+
+def test_ps256_has_one_form_of_signature() -> None:
+    sha256 = hashes.SHA256()
+    (key,) = KeySet.from_jwks([jwk_of(PSS_KEY, "PS256")])
+    assert key.algorithm is Algorithm.PS256
+    assert key.verify(pss(sha256, sha256, 32), b"data")
+    assert not key.verify(pss(sha256, sha256, 32), b"other")
+    refused = [
+        pss(sha256, sha256, 0),
+        pss(sha256, sha256, 20),
+        pss(sha256, sha256, 31),
+        pss(sha256, sha256, 33),
+        pss(sha256, sha256, 222),  # the longest one for 2048 bits
+        pss(sha256, hashes.SHA384(), 32),
+        pss(hashes.SHA384(), hashes.SHA384(), 48),
+        sign(PSS_KEY, b"data"),  # as RS256
+        pss(sha256, sha256, 32)[1:],
+        pss(sha256, sha256, 32) + b"\0",
+        bytes(256),
+        b"\xff" * 256,
+        b"",
+    ]
+    assert [key.verify(signature, b"data") for signature in refused] == [False] * len(refused)
+
+
+def test_rsa_key_without_alg_is_for_rs256() -> None:
+    plain = {name: value for name, value in jwk_of(PSS_KEY).items() if name != "alg"}
+    (key,) = KeySet.from_jwks([plain])
+    assert key.algorithm is Algorithm.RS256
+    assert not key.verify(sign(PSS_KEY, b"data", "PS256"), b"data")
+    assert key.verify(sign(PSS_KEY, b"data"), b"data")
+
+
+def test_rsa_key_listed_for_two_algorithms_counts_for_the_first() -> None:
+    one, two = jwk_of(PSS_KEY, "PS256"), {**jwk_of(PSS_KEY), "kid": "again"}
+    keys = KeySet.from_jwks([one, two, {**two, "kid": one["kid"]}, one, jwk_of(private_key("RS256"))])
+    assert [key.algorithm for key in keys] == [Algorithm.PS256, Algorithm.RS256]
+    assert [(key.key_id, key.why) for key in keys.refused] == [
+        ("'again'", "is already listed as a key for PS256"),
+        (repr(one["kid"]), "is already listed as a key for PS256"),
+    ]
+    assert [key.algorithm for key in KeySet.from_jwks([two, one])] == [Algorithm.RS256]
+
+
+def test_key_of_another_type_is_not_for_ps256() -> None:
+    material = private_key("ES256").public_key()
+    for function in (algorithm_of, verifier_for, public_jwk):
+        with pytest.raises(ValueError, match="a key for ES256 can't be used for PS256"):
+            function(material, Algorithm.PS256)
 
 
 def test_secret_has_no_public_jwk() -> None:

@@ -15,6 +15,7 @@ from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64, sign
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.base64url import decode
 from token_service.tokens.claims import MAX_NUMERIC_DATE, TokenKind, VerifiedClaims
 from token_service.tokens.key_set import KeySet, VerificationKey
 from token_service.tokens.secret import Secret
@@ -27,7 +28,7 @@ from token_service.tokens.verifier import (
 )
 
 MINT = Mint("ES256")
-MINTS = {algorithm: Mint(algorithm) for algorithm in ("RS256", "ES256", "EdDSA")}
+MINTS = {algorithm: Mint(algorithm) for algorithm in ("RS256", "PS256", "ES256", "EdDSA")}
 KEYS = KeySet.from_jwks([mint.jwk for mint in MINTS.values()])
 RULES = IssuerRules(ISSUER, frozenset(Algorithm))
 
@@ -473,6 +474,16 @@ def test_notation_of_payload_does_not_change_the_result(
             assert getattr(usual, name) == getattr(other, name)
     for name in ("payload", "auth_context", "confirmation", "custom_claims", "token_mark", "session_mark"):
         assert getattr(usual, name) == getattr(other, name)
+
+
+@pytest.mark.parametrize("name", ["cnf", "\\u0063nf", "c\\u006ef", "cn\\u0066"])
+def test_key_of_a_token_is_found_however_its_name_is_spelled(name: str) -> None:
+    usual = MINT.token(NOW, cnf={"jkt": "j" * 43}).split(".")[1]
+    payload = decode(usual.encode()).replace(b'"cnf"', b'"' + name.encode() + b'"')
+    claims = verifier().verify(MINT.token_of(payload))
+    assert claims.confirmation.jkt == "j" * 43
+    bearer = verifier().verify(MINT.token(NOW, about="cnf"))
+    assert (bool(bearer.confirmation), bearer.custom_claims) == (False, {"about": "cnf"})
 
 
 def test_repr_shows_no_custom_claim_and_no_signature() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -19,14 +18,18 @@ from token_service.web.edge import HttpEdge, RequestLimits, refusal
 
 
 class Recorded:
-    """A histogram that keeps its attributes."""
+    """A histogram and a counter that keep their labels."""
 
     def __init__(self) -> None:
-        self.attributes: list[Mapping[str, str | int]] = []
+        self.labels: list[tuple[str, ...]] = []
 
-    def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
+    def record(self, amount: float, *labels: str) -> None:
         assert amount >= 0
-        self.attributes.append(attributes)
+        self.labels.append(labels)
+
+    def add(self, amount: float, *labels: str) -> None:
+        assert amount == 1
+        self.labels.append(labels)
 
 
 class Endpoints:
@@ -34,8 +37,8 @@ class Endpoints:
 
     def __init__(self, **limits: Any) -> None:
         self.go_on = asyncio.Event()
-        self.recorded = Recorded()
-        self.edge = HttpEdge(RequestLimits(**limits), self.recorded)
+        self.recorded, self.errors = Recorded(), Recorded()
+        self.edge = HttpEdge(RequestLimits(**limits), self.recorded, errors=self.errors)
         app = Starlette(
             routes=[
                 self.edge.route("/slow", UseCase.GET_KEY_SET, self.slow),
@@ -100,6 +103,5 @@ async def test_the_gate_refuses_unidentified_callers() -> None:
 async def test_requests_are_measured_by_route_and_status(path: str, status: int) -> None:
     endpoints = Endpoints()
     await endpoints.client.get(f"{path}?secret=1")
-    assert endpoints.recorded.attributes == [
-        {"http.route": path, "http.request.method": "GET", "http.response.status_code": status}
-    ]
+    assert endpoints.recorded.labels == [(path, "GET", str(status))]
+    assert endpoints.errors.labels == ([] if status == 200 else [("http", "PERMISSION_DENIED")])

@@ -38,6 +38,7 @@ def found(
     header: ProxyHeader = ProxyHeader.X_FORWARDED,
     client_cert: bool = True,
     require_tls: bool = False,
+    server: tuple[str, int | None] | None = None,
 ) -> Peer:
     """Return the peer of a request with these header lines from an address, at a server that trusts `NETWORKS`."""
     scope: dict[str, Any] = {
@@ -45,6 +46,7 @@ def found(
         "scheme": scheme,
         "headers": [(name.lower().encode(), value.encode()) for name, value in lines],
         "client": None if address is None else (address, 1),
+        "server": server,
     }
     if tls is not None:
         scope["extensions"] = {"tls": tls}
@@ -253,6 +255,11 @@ def test_peer_without_tls_is_refused_where_tls_is_required() -> None:
     assert violated((), address=CLIENT, require_tls=True) == "scheme"
     assert violated(FORGED, address=CLIENT, require_tls=True) == "scheme"
     assert violated((), scheme="https", require_tls=True) == "scheme"
+
+
+def test_request_whose_sender_has_reset_the_connection_is_refused() -> None:
+    assert violated((), address=None, server=("127.0.0.1", 8080)) == "connection"
+    assert found((), address=None, server=("/run/http.sock", None)).address == ""
 
 
 def test_repr_shows_no_certificate() -> None:

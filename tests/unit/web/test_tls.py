@@ -257,7 +257,7 @@ def test_unusable_files_are_refused(files: TlsFiles) -> None:
     "data", [b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff rubbish", b"\0"]
 )
 async def test_client_without_tls_is_disconnected_and_no_other(files: TlsFiles, data: bytes) -> None:
-    async with serving(files, ConnectionLimits(tls_timeout=0.5)) as server:
+    async with serving(files, ConnectionLimits(tls_timeout=3.0)) as server:
         reader, writer = await opened(server, data)
         received = await read_to_end(reader)
         assert b"HTTP" not in received
@@ -272,6 +272,31 @@ async def test_handshake_that_takes_too_long_is_ended(files: TlsFiles) -> None:
         assert await read_to_end(reader) == b""
         await eventually(lambda: len(server.connections) == 0)
         writer.close()
+
+
+async def test_failed_handshakes_are_told_with_their_reason(files: TlsFiles, tmp_path: Path) -> None:
+    context = TlsContext(files)
+    context.load()
+    reasons: list[str] = []
+    context.on_failure = reasons.append
+    limits = ConnectionLimits(tls_timeout=5.0)  # longer than a handshake on a busy machine
+    async with HttpServer("127.0.0.1", 0, APP, connections=limits, tls=context) as server:
+        assert await is_healthy(server)
+        assert reasons == []
+        expired = trusting(certificate=CLIENTS.issue(lifetime=-60), directory=tmp_path)
+        with pytest.raises(httpx.TransportError):
+            async with client_of(server, expired) as client:
+                await client.get("/show")
+        await eventually(lambda: reasons == ["certificate"])
+        _, plain = await opened(server, b"GET / HTTP/1.1\r\n\r\n")
+        await eventually(lambda: reasons[1:] == ["protocol"])
+        plain.close()
+        _, silent = await opened(server, b"\x16\x03\x01")
+        await eventually(lambda: reasons[2:] == ["timeout"])
+        silent.close()
+        _, gone = await opened(server, b"\x16\x03\x01")
+        gone.close()
+        await eventually(lambda: reasons[3:] == ["disconnected"])
 
 
 @pytest.mark.parametrize("limits", [{"most": 5}, {"of_address": 5}], ids=["of all", "of one address"])
@@ -333,7 +358,7 @@ async def test_answer_timeout_holds_for_tls(files: TlsFiles) -> None:
 
 
 async def test_age_limit_holds_for_tls(files: TlsFiles) -> None:
-    async with serving(files, ConnectionLimits(max_age=0.5)) as server:
+    async with serving(files, ConnectionLimits(max_age=3.0)) as server:
         reader, writer = await encrypted(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await read_to_end(reader)).startswith(b"HTTP/1.1 200")
         writer.close()

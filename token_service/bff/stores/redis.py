@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from token_service.bff.store import Logout, StoredSession
 from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.redis_clients import RedisAccess, RedisClients, RedisTls, cause_of
 
 _RETRY_AFTER: Final = 1.0
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _FIELDS: Final = "'subject', 'sid', 'payload', 'expire', 'idle', 'version'"
 
-# KEYS[1] is the prefix in every script. The other keys are made from it, in the same slot.
-_DROP: Final = """
-local p = KEYS[1]
+# KEYS are the keys that a script needs. A cluster that is moving the slot to another node runs a script only where all
+# of them are, and asks the client to try again if they are in two places. The indexes of a session that is dropped are
+# made from the prefix, in the same slot.
+_PREFIX_OF_KEYS: Final = "local p = string.match(KEYS[1], '^%b{}')\n"
+_DROP: Final = (
+    _PREFIX_OF_KEYS
+    + """
 local function drop(key)
   local found = redis.call('HMGET', p .. ':s:' .. key, 'subject', 'sid')
   if not found[1] then return 0 end
@@ -36,15 +42,16 @@ local function drop(key)
   return redis.call('DEL', p .. ':s:' .. key)
 end
 """
+)
 _LIVE: Final = """
 local function live(key, now)
-  local found = redis.call('HMGET', KEYS[1] .. ':s:' .. key, 'expire', 'idle')
+  local found = redis.call('HMGET', p .. ':s:' .. key, 'expire', 'idle')
   return found[1] and tonumber(found[1]) > now and tonumber(found[2]) > now
 end
 local function keep_until_idle(key, now)
-  local found = redis.call('HMGET', KEYS[1] .. ':s:' .. key, 'expire', 'idle')
+  local found = redis.call('HMGET', p .. ':s:' .. key, 'expire', 'idle')
   local left = math.min(tonumber(found[1]), tonumber(found[2])) - now
-  redis.call('PEXPIRE', KEYS[1] .. ':s:' .. key, math.max(1, math.ceil(left * 1000)))
+  redis.call('PEXPIRE', p .. ':s:' .. key, math.max(1, math.ceil(left * 1000)))
 end
 """
 _CREATE: Final = (
@@ -53,12 +60,11 @@ _CREATE: Final = (
     + """
 local key, subject, sid, payload, expire, idle, version = unpack(ARGV, 1, 7)
 local now, keep = tonumber(ARGV[8]), tonumber(ARGV[9])
-redis.call('HSET', p .. ':s:' .. key, 'subject', subject, 'sid', sid, 'payload', payload,
+redis.call('HSET', KEYS[1], 'subject', subject, 'sid', sid, 'payload', payload,
   'expire', expire, 'idle', idle, 'version', version, 'holder', '', 'until', '0')
 keep_until_idle(key, now)
 local left = math.max(1, math.ceil((tonumber(expire) - now) * 1000))
-local indexes = {p .. ':sub:' .. subject}
-if sid ~= '' then indexes[2] = p .. ':sid:' .. sid end
+local indexes = {KEYS[2], KEYS[3]}
 for _, index in ipairs(indexes) do
   redis.call('ZREMRANGEBYSCORE', index, '-inf', ARGV[8])
   redis.call('ZADD', index, expire, key)
@@ -76,22 +82,20 @@ end
 return 1
 """
 )
-_TOUCH: Final = (
-    _LIVE
-    + """
-local found = redis.call('HMGET', KEYS[1] .. ':s:' .. ARGV[1], 'idle', 'expire')
+_TOUCH: Final = """
+local session = KEYS[1]
+local found = redis.call('HMGET', session, 'idle', 'expire')
 if not found[1] or tonumber(found[1]) >= tonumber(ARGV[2]) then return 0 end
-local session = KEYS[1] .. ':s:' .. ARGV[1]
 redis.call('HSET', session, 'idle', ARGV[2])
 local further = math.min(tonumber(ARGV[2]), tonumber(found[2])) - math.min(tonumber(found[1]), tonumber(found[2]))
 redis.call('PEXPIRE', session, redis.call('PTTL', session) + math.ceil(further * 1000))
 return 1
 """
-)
 _LEASE: Final = (
-    _LIVE
+    _PREFIX_OF_KEYS
+    + _LIVE
     + f"""
-local session, now = KEYS[1] .. ':s:' .. ARGV[1], tonumber(ARGV[3])
+local session, now = KEYS[1], tonumber(ARGV[3])
 if not live(ARGV[1], now) then return false end
 local lease = redis.call('HMGET', session, 'holder', 'until')
 if lease[1] ~= ARGV[2] and tonumber(lease[2]) > now then return false end
@@ -100,12 +104,12 @@ return redis.call('HMGET', session, {_FIELDS})
 """
 )
 _RELEASE: Final = """
-local session = KEYS[1] .. ':s:' .. ARGV[1]
+local session = KEYS[1]
 if redis.call('HGET', session, 'holder') ~= ARGV[2] then return 0 end
 return redis.call('HSET', session, 'holder', '', 'until', '0')
 """
 _REPLACE: Final = """
-local session = KEYS[1] .. ':s:' .. ARGV[1]
+local session = KEYS[1]
 if redis.call('HGET', session, 'version') ~= ARGV[2] then return 0 end
 redis.call('HSET', session, 'payload', ARGV[3])
 redis.call('HINCRBY', session, 'version', 1)
@@ -114,18 +118,17 @@ return 1
 _DELETE: Final = (
     _DROP
     + """
-if ARGV[2] ~= '' and redis.call('HGET', p .. ':s:' .. ARGV[1], 'version') ~= ARGV[2] then return 0 end
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'version') ~= ARGV[2] then return 0 end
 return drop(ARGV[1])
 """
 )
 _LOG_OUT: Final = (
     _DROP
     + """
-local used, left, subject, sid = unpack(ARGV)
-if not redis.call('SET', p .. ':used:' .. used, '1', 'NX', 'PX', left) then return -1 end
-local index = sid ~= '' and p .. ':sid:' .. sid or p .. ':sub:' .. subject
+local left, subject = unpack(ARGV)
+if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', left) then return -1 end
 local dropped = 0
-for _, key in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+for _, key in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local found = redis.call('HGET', p .. ':s:' .. key, 'subject')
   if found and (subject == '' or found == subject) then dropped = dropped + drop(key) end
 end
@@ -135,7 +138,7 @@ return dropped
 
 
 class RedisSessionStore:
-    """A `SessionStore` in Redis 6.2 or newer. The caller owns the client."""
+    """A `SessionStore` in Redis 6.2 or newer. The caller owns the client; `opened` makes one."""
 
     def __init__(self, client: Redis | RedisCluster, *, prefix: str = "bff", timeout: float = 3.0) -> None:
         """`prefix`: of all keys; applications that share a server need different ones. `timeout`: seconds for a call."""
@@ -151,10 +154,35 @@ class RedisSessionStore:
             for text in (_CREATE, _TOUCH, _LEASE, _RELEASE, _REPLACE, _DELETE, _LOG_OUT)
         }
 
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls,
+        url: str,
+        *,
+        prefix: str = "bff",
+        timeout: float = 3.0,
+        password: str | None = None,
+        tls: RedisTls | None = None,
+    ) -> AsyncIterator[Self]:
+        """Yield a store at a URL of one server, of sentinels (`redis+sentinel://host:26379,…/master`) or of a cluster
+        (`redis+cluster://host:6379,…`), each with `rediss` for TLS, and close its connections.
+
+        `password`: of the URL's user. `tls`: the files for TLS. Raises `ConfigurationError`.
+        """
+        clients = RedisClients(RedisAccess.of(url, password, tls))
+        try:
+            client = clients.at(f"{{{prefix}}}")
+            yield cls(client, prefix=prefix, timeout=timeout)
+        finally:
+            await clients.aclose()
+
     async def create(self, session: StoredSession, now: float, keep: int | None) -> None:
         """See `SessionStore.create`."""
+        keys = [self._session(session.key), self._subject(session.subject)]
         await self._run(
             _CREATE,
+            [*keys, self._sid(session.sid)] if session.sid else keys,
             session.key,
             session.subject,
             session.sid,
@@ -169,47 +197,58 @@ class RedisSessionStore:
     async def load(self, key: str, now: float) -> StoredSession | None:
         """See `SessionStore.load`."""
         names = ["subject", "sid", "payload", "expire", "idle", "version"]
-        session = _session(key, await self._within_time(self._client.hmget(f"{self._prefix}:s:{key}", names)))
+        session = _session(key, await self._within_time(self._client.hmget(self._session(key), names)))
         if session is None or session.expire_time <= now or session.idle_expire_time <= now:
             return None
         return session
 
     async def touch(self, key: str, idle_expire_time: float) -> None:
         """See `SessionStore.touch`."""
-        await self._run(_TOUCH, key, repr(idle_expire_time))
+        await self._run(_TOUCH, [self._session(key)], key, repr(idle_expire_time))
 
     async def lease(self, key: str, holder: str, now: float, until: float) -> StoredSession | None:
         """See `SessionStore.lease`."""
-        found = await self._run(_LEASE, key, holder, repr(now), repr(until))
+        found = await self._run(_LEASE, [self._session(key)], key, holder, repr(now), repr(until))
         return None if found is None else _session(key, found)
 
     async def release(self, key: str, holder: str) -> None:
         """See `SessionStore.release`."""
-        await self._run(_RELEASE, key, holder)
+        await self._run(_RELEASE, [self._session(key)], key, holder)
 
     async def replace(self, key: str, version: int, payload: str) -> bool:
         """See `SessionStore.replace`."""
-        return bool(await self._run(_REPLACE, key, version, payload))
+        return bool(await self._run(_REPLACE, [self._session(key)], key, version, payload))
 
     async def delete(self, key: str, version: int | None = None) -> bool:
         """See `SessionStore.delete`."""
-        return bool(await self._run(_DELETE, key, "" if version is None else version))
+        return bool(await self._run(_DELETE, [self._session(key)], key, "" if version is None else version))
 
     async def log_out(self, logout: Logout, now: float) -> int | None:
         """See `SessionStore.log_out`."""
         left = _milliseconds(logout.expire_time - now)
-        count = int(await self._run(_LOG_OUT, logout.token_id, left, logout.subject, logout.sid))
+        index = self._sid(logout.sid) if logout.sid else self._subject(logout.subject)
+        count = int(await self._run(_LOG_OUT, [self._used(logout.token_id), index], left, logout.subject))
         return None if count < 0 else count
 
     async def use_once(self, name: str, expire_time: float, now: float) -> bool:
         """See `SessionStore.use_once`."""
         left = _milliseconds(expire_time - now)
-        return bool(
-            await self._within_time(self._client.set(f"{self._prefix}:used:{name}", "1", nx=True, px=left))
-        )
+        return bool(await self._within_time(self._client.set(self._used(name), "1", nx=True, px=left)))
 
-    async def _run(self, script: str, *args: str | int) -> Any:
-        return await self._within_time(self._scripts[script](keys=[self._prefix], args=args))
+    def _session(self, key: str) -> str:
+        return f"{self._prefix}:s:{key}"
+
+    def _subject(self, digest: str) -> str:
+        return f"{self._prefix}:sub:{digest}"
+
+    def _sid(self, digest: str) -> str:
+        return f"{self._prefix}:sid:{digest}"
+
+    def _used(self, name: str) -> str:
+        return f"{self._prefix}:used:{name}"
+
+    async def _run(self, script: str, keys: list[str], *args: str | int) -> Any:
+        return await self._within_time(self._scripts[script](keys=keys, args=args))
 
     async def _within_time(self, call: Awaitable[Any]) -> Any:
         try:
@@ -217,7 +256,7 @@ class RedisSessionStore:
                 return await call
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailableError(
-                f"the session store is unavailable: {type(error).__name__}", retry_after=_RETRY_AFTER
+                f"the session store is unavailable: {cause_of(error)}", retry_after=_RETRY_AFTER
             ) from error
 
 

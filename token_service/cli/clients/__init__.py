@@ -1,6 +1,6 @@
-"""`token-service clients`: administration of the registered clients, directly in the database.
+"""`token-service clients`: administration of the registered clients, in the database or at a running service.
 
-Running nodes load a change within moments: they poll the revision of the clients.
+Running nodes load a change of the database within moments: they poll the revision of the clients.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from token_service.cli.clients import commands
 def command() -> None:
     """Administer the registered clients.
 
-    These commands work directly on the database, even while no node runs. They need the settings of the service:
-    the database and, if used, the policy file. Running nodes load a change automatically. docs/clients.md says
-    when to use which command.
+    With --target or --connection these commands call a running service. Otherwise they work directly on the database, even
+    while no node runs, and need the settings of the service: the database and, if used, the policy file. Running
+    nodes load a change automatically. docs/clients.md says when to use which command.
 
     \b
     Examples:
       token-service clients create --client-id web --file client.toml
       token-service clients list
+      token-service clients list --connection production
       token-service clients disable web --comment "the secret was stolen"
     """
 

@@ -1,51 +1,38 @@
-"""Helpers of the client commands: read settings, run work on the clients and show the result."""
+"""Helpers of the client commands: read settings and show clients."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 from msgspec import structs
 
-from token_service.config import Settings
+from token_service.cli.output import show_table, time_text
 from token_service.core.clients.client import (
     METADATA_FIELDS,
     AuthMethod,
     Client,
     ClientMetadata,
+    SecurityProfile,
     SubjectType,
 )
 from token_service.core.policies.rights import parse_rights
-from token_service.errors import ClientNotFoundError, ConfigurationError
+from token_service.errors import ConfigurationError
 from token_service.files import read_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.secret import Secret
 
-if TYPE_CHECKING:
-    from token_service.core.administration.clients import ClientAdministration
-
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MAX_FILE: Final = 256 * 1024
 
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="The output format.",
-)
 etag_option = click.option("--etag", default="", help="Refuse the change if the client has another etag.")
-comment_option = click.option("--comment", default="", help="A remark for the audit log.")
+comment_option = click.option("--comment", default="", help="A remark for the audit trail.")
 client_id_argument = click.argument("client_id")
 _SETTINGS: Final = (
     click.option(
@@ -74,6 +61,27 @@ _SETTINGS: Final = (
     click.option("--sector-identifier-uri", default=None, help="URL of the list of URIs of its sector."),
     click.option("--jwks-uri", default=None, help="URL of the keys of a private_key_jwt client."),
     click.option("--classification", default=None, help="Security classification, one of the policy file."),
+    click.option(
+        "--dpop-bound-access-tokens/--no-dpop-bound-access-tokens",
+        default=None,
+        help="Whether its access tokens must be bound to a key by DPoP.",
+    ),
+    click.option(
+        "--tls-client-certificate-bound-access-tokens/--no-tls-client-certificate-bound-access-tokens",
+        default=None,
+        help="Whether its access tokens must be bound to its client certificate.",
+    ),
+    click.option(
+        "--require-pushed-authorization-requests/--no-require-pushed-authorization-requests",
+        default=None,
+        help="Whether it must push its authorization requests (RFC 9126).",
+    ),
+    click.option(
+        "--security-profile",
+        type=click.Choice([profile.value for profile in SecurityProfile]),
+        default=None,
+        help="Rules that it obeys besides those for all clients.",
+    ),
 )
 
 
@@ -122,20 +130,6 @@ def _read(file: Path) -> dict[str, Any]:
     return document
 
 
-def administer(settings: Settings, work: Callable[[ClientAdministration], Awaitable[T]]) -> T:
-    """Do `work` on the clients of the database."""
-    from token_service.app.administration import administer_clients
-
-    async def run() -> T:
-        async with administer_clients(settings, os.environ) as clients:
-            return await work(clients)
-
-    try:
-        return asyncio.run(run())
-    except ClientNotFoundError as error:
-        raise click.ClickException(f"{error.message}; `token-service clients list` shows all") from None
-
-
 def show(client: Client, output: str, secret: Secret | None = None) -> None:
     """Print a client, with the secret that was just made for it."""
     text = None if secret is None else secret.reveal().decode()
@@ -143,7 +137,7 @@ def show(client: Client, output: str, secret: Secret | None = None) -> None:
         members = _members(client)
         click.echo(json.dumps(members if text is None else {**members, "client_secret": text}, indent=2))
         return
-    click.echo(table([client]))
+    _show_table([client])
     if text is not None:
         click.echo(f"client_secret: {text}")
         click.echo("The secret can't be shown again.", err=True)
@@ -154,27 +148,23 @@ def show_all(clients: Sequence[Client], output: str) -> None:
     if output == "json":
         click.echo(json.dumps([_members(client) for client in clients], indent=2))
     elif clients:
-        click.echo(table(clients))
+        _show_table(clients)
 
 
-def table(clients: Sequence[Client]) -> str:
-    """Format clients as a table."""
-    rows = [("CLIENT ID", "STATE", "AUTHENTICATION", "CLASSIFICATION", "CREATED", "NAME")]
-    rows += [
-        (
-            client.client_id,
-            client.state.value,
-            client.token_endpoint_auth_method.value,
-            client.classification or "-",
-            _time(client.create_time) or "",
-            client.client_name,
-        )
-        for client in clients
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+def _show_table(clients: Sequence[Client]) -> None:
+    show_table(
+        ("CLIENT ID", "STATE", "AUTHENTICATION", "CLASSIFICATION", "CREATED", "NAME"),
+        [
+            (
+                client.client_id,
+                client.state.value,
+                client.token_endpoint_auth_method.value,
+                client.classification or "-",
+                time_text(client.create_time),
+                client.client_name,
+            )
+            for client in clients
+        ],
     )
 
 
@@ -204,4 +194,4 @@ def _members(client: Client) -> dict[str, Any]:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else time_text(seconds)

@@ -2,61 +2,45 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from token_service.cli.clients.actions import clients_of
 from token_service.cli.clients.administration import (
-    administer,
     chosen_settings,
     client_id_argument,
     client_settings,
     comment_option,
     etag_option,
-    output_option,
     show,
     show_all,
 )
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.help_sections import SettingsCommand
+from token_service.cli.output import output_option
+from token_service.cli.remote.place import place_options
+from token_service.cli.values import seconds
 from token_service.config import Settings
-from token_service.core.access.caller import Caller
-from token_service.core.clients.client import Client, ClientMetadata
-from token_service.durations import parse_duration
+from token_service.core.clients.client import ClientMetadata
 
 if TYPE_CHECKING:
-    from token_service.core.administration.clients import ClientAdministration
-
-
-def _operator() -> Caller:
-    """Return the caller of the command: the user of the operating system."""
-    from token_service.app.administration import operator
-
-    return operator()
-
-
-def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; write for example 90s, 24h or 30d") from None
+    from token_service.cli.remote.service import Service
 
 
 _secret_ttl_option = click.option(
-    "--secret-ttl", callback=_seconds, default=None, metavar="TIME", help="Lifetime of the secret, e.g. 90d."
+    "--secret-ttl", callback=seconds, default=None, metavar="TIME", help="Lifetime of the secret, e.g. 90d."
 )
 
 
 @click.command("create", cls=SettingsCommand, short_help="Register a client.")
-@settings_options
+@place_options
 @output_option
 @click.option("--client-id", default="", help="The id; by default a random one.")
 @client_settings
 @_secret_ttl_option
 def create(
-    settings: Settings,
+    place: Settings | Service,
     output: str,
     client_id: str,
     file: Path | None,
@@ -72,31 +56,28 @@ def create(
       token-service clients create --client-id app --file client.toml -o json
     """
     metadata = ClientMetadata(**chosen_settings(file, options))
-    created = administer(
-        settings,
-        lambda clients: clients.create(_operator(), client_id, metadata, time.time(), secret_ttl=secret_ttl),
-    )
-    show(created.client, output, created.secret)
+    client, secret = clients_of(place).create(client_id, metadata, secret_ttl)
+    show(client, output, secret)
 
 
 @click.command("get", cls=SettingsCommand, short_help="Show a client.")
-@settings_options
+@place_options
 @output_option
 @client_id_argument
-def get(settings: Settings, output: str, client_id: str) -> None:
+def get(place: Settings | Service, output: str, client_id: str) -> None:
     """Show a client. Secrets are never shown.
 
     \b
     Example:
       token-service clients get web -o json
     """
-    show(administer(settings, lambda clients: clients.get(_operator(), client_id)), output)
+    show(clients_of(place).get(client_id), output)
 
 
 @click.command("list", cls=SettingsCommand, short_help="Show all clients.")
-@settings_options
+@place_options
 @output_option
-def list_(settings: Settings, output: str) -> None:
+def list_(place: Settings | Service, output: str) -> None:
     """Show all clients that are not deleted, newest first.
 
     \b
@@ -104,26 +85,17 @@ def list_(settings: Settings, output: str) -> None:
       token-service clients list
       token-service clients list -o json
     """
-
-    async def load(clients: ClientAdministration) -> Sequence[Client]:
-        page = await clients.list(_operator(), 200, "")
-        found = [*page.clients]
-        while page.next_page_token:
-            page = await clients.list(_operator(), 200, page.next_page_token)
-            found += page.clients
-        return found
-
-    show_all(administer(settings, load), output)
+    show_all(clients_of(place).list(), output)
 
 
 @click.command("update", cls=SettingsCommand, short_help="Change settings of a client.")
-@settings_options
+@place_options
 @output_option
 @client_id_argument
 @client_settings
 @etag_option
 def update(
-    settings: Settings, output: str, client_id: str, file: Path | None, etag: str, **options: Any
+    place: Settings | Service, output: str, client_id: str, file: Path | None, etag: str, **options: Any
 ) -> None:
     """Change the named settings of a client. A list is replaced as a whole.
 
@@ -135,19 +107,16 @@ def update(
     changes = chosen_settings(file, options)
     if not changes:
         raise click.UsageError("name a setting to change, or a --file with settings")
-    client = administer(
-        settings, lambda clients: clients.update(_operator(), client_id, changes, time.time(), etag=etag)
-    )
-    show(client, output)
+    show(clients_of(place).update(client_id, changes, etag), output)
 
 
 @click.command("rotate-secret", cls=SettingsCommand, short_help="Make another secret.")
-@settings_options
+@place_options
 @output_option
 @client_id_argument
 @click.option(
     "--overlap",
-    callback=_seconds,
+    callback=seconds,
     default="24h",
     show_default=True,
     metavar="TIME",
@@ -156,7 +125,7 @@ def update(
 @_secret_ttl_option
 @etag_option
 def rotate_secret(
-    settings: Settings,
+    place: Settings | Service,
     output: str,
     client_id: str,
     overlap: float,
@@ -172,22 +141,17 @@ def rotate_secret(
       token-service clients rotate-secret billing
       token-service clients rotate-secret billing --overlap 0s
     """
-    rotated = administer(
-        settings,
-        lambda clients: clients.rotate_secret(
-            _operator(), client_id, time.time(), etag=etag, overlap=overlap, secret_ttl=secret_ttl
-        ),
-    )
-    show(rotated.client, output, rotated.secret)
+    client, secret = clients_of(place).rotate_secret(client_id, etag, overlap, secret_ttl)
+    show(client, output, secret)
 
 
 @click.command("disable", cls=SettingsCommand, short_help="Disable a client and revoke its tokens.")
-@settings_options
+@place_options
 @output_option
 @client_id_argument
 @comment_option
 @etag_option
-def disable(settings: Settings, output: str, client_id: str, comment: str, etag: str) -> None:
+def disable(place: Settings | Service, output: str, client_id: str, comment: str, etag: str) -> None:
     """Refuse a client further tokens, and revoke all that it has, in one transaction.
 
     Succeeds if the client is disabled already.
@@ -196,38 +160,31 @@ def disable(settings: Settings, output: str, client_id: str, comment: str, etag:
     Example:
       token-service clients disable web --comment "the secret was stolen"
     """
-    disabled = administer(
-        settings,
-        lambda clients: clients.disable(_operator(), client_id, time.time(), etag=etag, comment=comment),
-    )
-    show(disabled.client, output)
+    show(clients_of(place).disable(client_id, etag, comment), output)
 
 
 @click.command("enable", cls=SettingsCommand, short_help="Enable a disabled client.")
-@settings_options
+@place_options
 @output_option
 @client_id_argument
 @etag_option
-def enable(settings: Settings, output: str, client_id: str, etag: str) -> None:
+def enable(place: Settings | Service, output: str, client_id: str, etag: str) -> None:
     """Let a disabled client get tokens again. Revoked tokens stay revoked.
 
     \b
     Example:
       token-service clients enable web
     """
-    show(
-        administer(settings, lambda clients: clients.enable(_operator(), client_id, time.time(), etag=etag)),
-        output,
-    )
+    show(clients_of(place).enable(client_id, etag), output)
 
 
 @click.command("delete", cls=SettingsCommand, short_help="Delete a client and revoke its tokens.")
-@settings_options
+@place_options
 @client_id_argument
 @comment_option
 @etag_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(settings: Settings, client_id: str, comment: str, etag: str, *, yes: bool) -> None:
+def delete(place: Settings | Service, client_id: str, comment: str, etag: str, *, yes: bool) -> None:
     """Delete a client and revoke all its tokens, in one transaction. Its id is never given to another client.
 
     \b
@@ -236,7 +193,4 @@ def delete(settings: Settings, client_id: str, comment: str, etag: str, *, yes: 
     """
     if not yes:
         click.confirm(f"Delete the client {client_id} and revoke all its tokens?", abort=True)
-    administer(
-        settings,
-        lambda clients: clients.delete(_operator(), client_id, time.time(), etag=etag, comment=comment),
-    )
+    clients_of(place).delete(client_id, etag, comment)

@@ -1,6 +1,6 @@
-"""`token-service keys`: administration of the signing keys, directly in the database.
+"""`token-service keys`: administration of the signing keys, in the database or at a running service.
 
-Running nodes load a change within moments, because they poll the revision of the keys.
+Running nodes load a change of the database within moments, because they poll the revision of the keys.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from token_service.cli.keys import certificates, encryption, lifecycle
 def command() -> None:
     """Administer the signing keys.
 
-    These commands work directly on the database, even while no node runs. They need the settings of the service:
-    database, key-encryption key, signing algorithm and, if used, the HSM. Running nodes load a change
-    automatically. docs/keys.md explains when to use which command.
+    With --target or --connection, `list`, `prepare`, `activate`, `retire` and `revoke` call a running service. Otherwise
+    the commands work directly on the database, even while no node runs, and need the settings of the service: database,
+    key-encryption key, signing algorithm and, if used, the HSM. Running nodes load a change automatically. docs/keys.md
+    explains when to use which command.
 
     \b
     Examples:

@@ -12,8 +12,8 @@ from token_service.cli.keys.administration import (
     administer,
     format_option,
     key_id_argument,
-    show_one,
 )
+from token_service.cli.keys.shown_key import ShownKey, show_key
 from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
 from token_service.core.keys.store import StoredSigningKey
@@ -48,7 +48,8 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
 
     async def make(keys: Keys) -> str:
         signer = keys.keyring.open_signer(key_id)
-        return await make_csr(keys.keyring.get(key_id).public_key, signer.sign, subject)
+        public_key = keys.keyring.get(key_id).public_key
+        return await make_csr(public_key, signer.sign, subject, made_for=signer.algorithm)
 
     try:
         out.write(administer(settings, make))
@@ -61,7 +62,7 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
 @format_option
 @key_id_argument
 @click.argument("file", type=click.File("rb"))
-def import_certificate(settings: Settings, format_: str, key_id: str, file: BinaryIO) -> None:
+def import_certificate(settings: Settings, output: str, key_id: str, file: BinaryIO) -> None:
     """Publish a certificate chain with a signing key, as `x5c` in the key set.
 
     FILE has the certificates in PEM, the key's certificate first and each signed by the next; `-` is standard
@@ -83,6 +84,6 @@ def import_certificate(settings: Settings, format_: str, key_id: str, file: Bina
         )
 
     try:
-        show_one(administer(settings, publish), format_)
+        show_key(ShownKey.of(administer(settings, publish)), output)
     except ValueError as error:
         raise click.ClickException(f"{getattr(file, 'name', '-')}: {error}") from None

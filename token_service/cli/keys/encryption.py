@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from token_service.cli.help_sections import SettingsCommand
 from token_service.cli.keys.administration import administer
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 )
 @settings_options
 def rewrap(settings: Settings) -> None:
-    """Encrypt all keys in the database with the first configured key-encryption key.
+    """Encrypt all keys, the headers of event streams and the secrets of webhooks with the first configured key-encryption key.
 
     The other key-encryption keys are not needed afterwards.
 
@@ -33,7 +34,7 @@ def rewrap(settings: Settings) -> None:
     """
 
     async def change(keys: Keys) -> int:
-        return await keys.manager.rewrap(keys.operator.actor())
+        return await keys.rewrap()
 
     count = administer(settings, change)
     click.echo(

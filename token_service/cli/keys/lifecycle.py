@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from token_service.cli.help_sections import SettingsCommand
+from token_service.cli.keys.actions import keys_of
 from token_service.cli.keys.administration import (
     KeyCommand,
-    administer,
     format_option,
     key_id_argument,
-    show_one,
-    shown,
 )
-from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.cli.keys.shown_key import show_key, show_keys
+from token_service.cli.output import show_message, timestamp_text
+from token_service.cli.progress import quiet_option
+from token_service.cli.remote.options import answer_no
+from token_service.cli.remote.place import place_options
 from token_service.config import Settings
-from token_service.core.keys.store import SigningKeyState, StoredSigningKey
-from token_service.tokens.algorithms import RSA_SIZES, Algorithm
+from token_service.core.keys.store import SigningKeyState
+from token_service.tokens.algorithms import PUBLIC_KEY_ALGORITHMS, RSA_SIZES
 
 if TYPE_CHECKING:
-    from token_service.app.administration import Keys
-    from token_service.core.keys.administration import SigningKeys
-
-_PUBLIC_KEY_ALGORITHMS = [
-    algorithm.value for algorithm in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)
-]
+    from token_service.cli.remote.service import Service
 
 
 @click.command("list", cls=SettingsCommand)
-@settings_options
+@place_options
 @format_option
 @click.option(
     "--state",
@@ -40,30 +36,25 @@ _PUBLIC_KEY_ALGORITHMS = [
     default=None,
     help="Only keys in this state.",
 )
-def list_(settings: Settings, format_: str, state: str | None) -> None:
+def list_(place: Settings | Service, output: str, state: str | None) -> None:
     """Show all signing keys, newest first. Private keys are never shown.
 
     \b
     Examples:
       token-service keys list
-      token-service keys list --format json
-      token-service keys list --state active --format id
+      token-service keys list --connection production -o json
+      token-service keys list --state active -o id
     """
-
-    async def load(keys: Keys) -> Sequence[StoredSigningKey]:
-        return [key for key in keys.keyring.signing_keys() if state in {None, key.state.value}]
-
-    text = shown(administer(settings, load), format_)
-    if text:
-        click.echo(text)
+    keys = keys_of(place).list()
+    show_keys([key for key in keys if state in {None, key.state}], output)
 
 
 @click.command("prepare", cls=SettingsCommand)
-@settings_options
+@place_options
 @format_option
 @click.option(
     "--algorithm",
-    type=click.Choice(_PUBLIC_KEY_ALGORITHMS),
+    type=click.Choice([algorithm.value for algorithm in PUBLIC_KEY_ALGORITHMS]),
     default=None,
     help="The algorithm of the key; by default the one that signs new tokens.",
 )
@@ -71,9 +62,9 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
     "--rsa-bits",
     type=click.Choice([str(bits) for bits in RSA_SIZES]),
     default=None,
-    help="The size of an RS256 key; by default as configured.",
+    help="The size of an RSA key; by default as configured.",
 )
-def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: str | None) -> None:
+def prepare(place: Settings | Service, output: str, algorithm: str | None, rsa_bits: str | None) -> None:
     """Create a key and publish it. It does not sign until it is activated.
 
     Each call creates another key. The service always keeps one prepared key, so you need this command only for further
@@ -83,17 +74,13 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     Examples:
       token-service keys prepare
       token-service keys prepare --algorithm RS256 --rsa-bits 4096
-      key=$(token-service keys prepare --format id)
+      key=$(token-service keys prepare -o id)
     """
-
-    async def make(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).prepare(keys.operator, algorithm or "", int(rsa_bits or 0))
-
-    show_one(administer(settings, make), format_)
+    show_key(keys_of(place).prepare(algorithm or "", int(rsa_bits or 0)), output)
 
 
 @click.command("activate", cls=KeyCommand, short_help="Activate a prepared key.")
-@settings_options
+@place_options
 @format_option
 @key_id_argument
 @click.option(
@@ -101,7 +88,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     is_flag=True,
     help="Activate even if validators may not know the key yet; until they do, they refuse its tokens.",
 )
-def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> None:
+def activate(place: Settings | Service, output: str, key_id: str, *, force: bool) -> None:
     """Activate a prepared key; the active key retires.
 
     Refused until the key has been published for KEY_ANNOUNCE_TIME, or every connected subscriber has confirmed
@@ -112,47 +99,50 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
       token-service keys activate KEY_ID
       token-service keys activate --force KEY_ID
     """
-
-    async def change(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).activate(keys.operator, key_id, force=force)
-
-    show_one(administer(settings, change), format_)
+    show_key(keys_of(place).activate(key_id, force=force), output)
 
 
 @click.command("retire", cls=KeyCommand)
-@settings_options
+@place_options
 @format_option
 @key_id_argument
-def retire(settings: Settings, format_: str, key_id: str) -> None:
+@click.option(
+    "--dry-run", is_flag=True, help="Show what still needs the key, and change nothing. Needs --target."
+)
+def retire(place: Settings | Service, output: str, key_id: str, *, dry_run: bool) -> None:
     """Retire a key, so that it no longer signs. Its tokens stay valid: the key is published until the last one expires.
 
-    If the key is active, the oldest prepared key replaces it. Succeeds if the key is already retired.
+    If the key is active, the oldest prepared key replaces it. Succeeds if the key is already retired. With --dry-run the exit
+    code is 6 if it can't be retired now.
 
     \b
-    Example:
+    Examples:
       token-service keys retire KEY_ID
+      token-service keys retire KEY_ID --connection production --dry-run
     """
-
-    async def change(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).retire(keys.operator, key_id)
-
-    show_one(administer(settings, change), format_)
+    if dry_run:
+        _preview(place, key_id, output)
+        return
+    show_key(keys_of(place).retire(key_id), output)
 
 
 @click.command("revoke", cls=KeyCommand, short_help="Revoke a key and all of its tokens.")
-@settings_options
+@place_options
 @format_option
 @key_id_argument
-@click.option("--comment", default="", help="A remark for the audit log.")
+@click.option("--comment", default="", help="A remark for the audit trail.")
 @click.option(
     "--wait",
     type=click.FloatRange(0, 60),
     default=None,
     metavar="SECONDS",
-    help="Wait at most this long for the confirmation of all connected subscribers, and show their number. Exit code 1 if "
+    help="Wait at most this long for the confirmation of all connected subscribers, and show their number. Exit code 6 if "
     "not all confirm.",
 )
-def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
+@quiet_option
+def revoke(
+    place: Settings | Service, output: str, key_id: str, comment: str, wait: float | None, *, quiet: bool
+) -> None:
     """Revoke a key. The key and every token that it signed are refused at once and permanently.
 
     Use this for a compromised key; to replace a sound key, retire it. Another key signs at once. Validators receive
@@ -163,22 +153,34 @@ def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: fl
       token-service keys revoke KEY_ID --comment "the disk was stolen"
       token-service keys revoke KEY_ID --wait 10
     """
-
-    async def change(keys: Keys) -> tuple[StoredSigningKey, tuple[int, int]]:
-        cursor = await keys.revoke(key_id, time.time(), comment)
-        counts = (0, 0) if wait is None else await keys.wait_applied(cursor, wait)
-        return keys.keyring.get(key_id), counts
-
-    key, (connected, applied) = administer(settings, change)
-    show_one(key, format_)
+    key, (connected, applied) = keys_of(place).revoke(key_id, comment, wait, quiet=quiet)
+    show_key(key, output)
     if wait is not None:
         click.echo(f"{applied} of {connected} connected subscribers have confirmed", err=True)
         if applied < connected:
-            sys.exit(1)
+            answer_no()
 
 
-def _signing_keys(keys: Keys) -> SigningKeys:
-    """Return the use cases that nodes offer over gRPC."""
-    from token_service.core.keys.administration import SigningKeys
+def _preview(place: Settings | Service, key_id: str, output: str) -> None:
+    if isinstance(place, Settings):
+        raise click.UsageError(
+            "--dry-run asks a running service about its validators: give --target or --connection"
+        )
+    from token_service.v1.admin_service_pb2 import PreviewKeyRetirementRequest
 
-    return SigningKeys(keys.keyring, keys.manager)
+    preview = place.call(place.admin.PreviewKeyRetirement, PreviewKeyRetirementRequest(key_id=key_id))
+    show_message(preview, output, _preview_lines)
+    if not preview.allowed:
+        answer_no()
+
+
+def _preview_lines(preview: Any) -> Sequence[tuple[str, str]]:
+    return [
+        ("can be retired", "yes" if preview.allowed else "no"),
+        ("problem", preview.problem),
+        ("from", timestamp_text(preview, "allow_time") if preview.HasField("allow_time") else ""),
+        ("tokens expire by", timestamp_text(preview, "tokens_expire_time")),
+        ("validators without another key", str(preview.subscribers_without_successor)),
+        ("of this node", " ".join(preview.subscribers)),
+        ("at other nodes", " ".join(preview.nodes)),
+    ]

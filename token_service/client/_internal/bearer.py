@@ -1,19 +1,15 @@
-"""Bearer tokens in requests: parsing, the claims of the request, and refusals (RFC 6750)."""
+"""Bearer tokens in requests: parsing, and the claims of the request (RFC 6750)."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Final
 
-import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
-
-from token_service.errors import InvalidReason, InvalidTokenError, ServiceError
+from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens.claims import VerifiedClaims
-from token_service.wire import DETAILS_KEY, DOMAIN, error_to_status
 
-CLAIMS: Final[ContextVar[VerifiedClaims]] = ContextVar("token_service_claims")
+CLAIMS: Final[ContextVar[VerifiedClaims | None]] = ContextVar("token_service_claims")
+"""The claims of the request being served; None or unset: it has none."""
 
 
 def current_claims() -> VerifiedClaims:
@@ -21,7 +17,10 @@ def current_claims() -> VerifiedClaims:
 
     Raises `LookupError` for a public request and outside of a checked request.
     """
-    return CLAIMS.get()
+    claims = CLAIMS.get()
+    if claims is None:
+        raise LookupError("the request being served has no claims: it is public")
+    return claims
 
 
 def bearer_token(header: str) -> str | None:
@@ -40,19 +39,6 @@ def require_bearer(claims: VerifiedClaims) -> None:
     """
     if claims.confirmation:
         raise InvalidTokenError(
-            InvalidReason.WRONG_TYPE,
+            InvalidReason.PROOF_MISSING,
             "the token is bound to a key, and the request does not prove possession of it",
         )
-
-
-def refusal_status(
-    error: InvalidTokenError | ServiceError,
-) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """Return code, message and trailers of a refused call. The trailers hold the reason as an ErrorInfo."""
-    if isinstance(error, ServiceError):
-        return error_to_status(error)
-    lacks = error.reason is InvalidReason.INSUFFICIENT_SCOPE
-    code = grpc.StatusCode.PERMISSION_DENIED if lacks else grpc.StatusCode.UNAUTHENTICATED
-    status = Status(code=code.value[0], message=error.message)
-    status.details.add().Pack(ErrorInfo(reason=error.reason.value, domain=DOMAIN))
-    return code, error.message, ((DETAILS_KEY, status.SerializeToString()),)

@@ -11,13 +11,19 @@ import asyncio
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 
-from token_service.client._internal.channel import open_channel, open_sync_channel, read_credentials
+from token_service.client._internal.channel import (
+    open_channel,
+    open_relay,
+    open_sync_channel,
+    read_credentials,
+)
 from token_service.client._internal.contact import Contact
 from token_service.client._internal.credentials import TlsCredentials
+from token_service.client._internal.trace_context import trace_headers
 from token_service.client.config import ServiceIssuer
 from token_service.errors import (
     CallerUnauthenticatedError,
@@ -26,6 +32,9 @@ from token_service.errors import (
     UnreachableError,
 )
 from token_service.wire import error_from_rpc
+
+if TYPE_CHECKING:
+    from token_service.client._internal.tls_relay import TlsRelay
 
 _LOOK_INTERVAL: Final = 1.0
 """Seconds between two reads of the credentials, independent of the number of failing calls."""
@@ -77,6 +86,13 @@ class _Credentials:
         return found if found != self.in_use else None
 
 
+def _require_no_pins(issuer: ServiceIssuer) -> None:
+    if issuer.is_pinned:
+        raise ConfigurationError(
+            "ServiceIssuer.pins and spiffe_id do not apply to a channel that is given; set ServiceIssuer.target instead"
+        )
+
+
 def _may_be_of_credentials(error: ServiceError) -> bool:
     return isinstance(error, UnreachableError | CallerUnauthenticatedError)
 
@@ -96,16 +112,20 @@ class Connection:
         self._given = given
         self._credentials = _Credentials(issuer, contact)
         self._channel: grpc.aio.Channel | None = None
+        self._relay: TlsRelay | None = None
         self._renewing = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Open the channel. gRPC connects on first use. Raises `ConfigurationError`."""
         if self._given is not None:
+            _require_no_pins(self._issuer)
             self.stubs = Stubs.of(self._given)
             return
         credentials = await asyncio.to_thread(self._credentials.begin)
-        self._channel = open_channel(self._issuer, credentials)
+        # Takes milliseconds. In another thread, a start that is cancelled would leave a relay that nothing closes.
+        self._relay = open_relay(self._issuer, credentials, self.contact.refused)
+        self._channel = open_channel(self._issuer, credentials, self._relay)
         self.stubs = Stubs.of(self._channel)
 
     async def close(self) -> None:
@@ -116,6 +136,8 @@ class Connection:
             await asyncio.wait(self._retiring)
         if self._channel is not None:
             await self._channel.close()
+        if self._relay is not None:
+            await asyncio.to_thread(self._relay.close)
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
         """Call `method` and return its response.
@@ -125,11 +147,13 @@ class Connection:
         stubs = self.stubs
         try:
             try:
-                response = await getattr(stubs, method)(request, timeout=timeout)
+                response = await getattr(stubs, method)(request, timeout=timeout, metadata=trace_headers())
             except grpc.RpcError as error:
                 if not await self.renew(error_from_rpc(error), stubs):
                     raise
-                response = await getattr(self.stubs, method)(request, timeout=timeout)
+                response = await getattr(self.stubs, method)(
+                    request, timeout=timeout, metadata=trace_headers()
+                )
         except grpc.RpcError as error:
             failure = error_from_rpc(error)
             self.contact.failed(method, failure)
@@ -150,7 +174,7 @@ class Connection:
             found = await asyncio.to_thread(self._credentials.look)
             if found is None:
                 return False
-            old, self._channel = self._channel, open_channel(self._issuer, found)
+            old, self._channel = self._channel, open_channel(self._issuer, found, self._relay)
             self.stubs = Stubs.of(self._channel)
             self._credentials.in_use = found
         if old is not None:
@@ -177,6 +201,7 @@ class SyncConnection:
         self._given = given
         self._credentials = _Credentials(issuer, contact)
         self._channel: grpc.Channel | None = None
+        self._relay: TlsRelay | None = None
         self._renewing = threading.Lock()
         self._closed = False
         self._retiring: dict[grpc.Channel, threading.Timer] = {}
@@ -184,9 +209,12 @@ class SyncConnection:
     def open(self) -> None:
         """Open the channel as `Connection.open` does."""
         if self._given is not None:
+            _require_no_pins(self._issuer)
             self.stubs = Stubs.of(self._given)
             return
-        self._channel = open_sync_channel(self._issuer, self._credentials.begin())
+        credentials = self._credentials.begin()
+        self._relay = open_relay(self._issuer, credentials, self.contact.refused)
+        self._channel = open_sync_channel(self._issuer, credentials, self._relay)
         self.stubs = Stubs.of(self._channel)
 
     def close(self) -> None:
@@ -199,17 +227,19 @@ class SyncConnection:
             channel.close()
         if self._channel is not None:
             self._channel.close()
+        if self._relay is not None:
+            self._relay.close()
 
     def call(self, method: str, request: Any, timeout: float) -> Any:
         """Call `method` as `Connection.call` does."""
         stubs = self.stubs
         try:
             try:
-                response = getattr(stubs, method)(request, timeout=timeout)
+                response = getattr(stubs, method)(request, timeout=timeout, metadata=trace_headers())
             except grpc.RpcError as error:
                 if not self.renew(error_from_rpc(error), stubs):
                     raise
-                response = getattr(self.stubs, method)(request, timeout=timeout)
+                response = getattr(self.stubs, method)(request, timeout=timeout, metadata=trace_headers())
         except grpc.RpcError as error:
             failure = error_from_rpc(error)
             self.contact.failed(method, failure)
@@ -228,7 +258,7 @@ class SyncConnection:
             if found is None:
                 return False
             self._credentials.in_use = found
-            old, self._channel = self._channel, open_sync_channel(self._issuer, found)
+            old, self._channel = self._channel, open_sync_channel(self._issuer, found, self._relay)
             self.stubs = Stubs.of(self._channel)
             if old is not None:
                 timer = threading.Timer(_longest_call(self._issuer), self._retire, (old,))

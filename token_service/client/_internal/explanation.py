@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from token_service.client._internal.following.state import Feed, Standing
 from token_service.client._internal.local import IssuerState
 from token_service.client._internal.setup import Parts
 from token_service.errors import InvalidTokenError, ValidatorForkedError
@@ -103,33 +104,33 @@ def _revoked_and_fresh(parts: Parts, state: IssuerState, claims: VerifiedClaims)
     Both results belong to one version of the set, because a proof that arrives after the look-up does not cover the
     look-up.
     """
-    feed = state.feed
     while True:
+        standing = parts.follower_state.standing if parts.follower_state is not None else None
+        feed = state.feed if standing is None or state.freshness is None else standing.feed
         version = feed.revocations.version
-        revoked, fresh = _revoked(state, claims), _fresh(parts, state)
+        revoked, fresh = _revoked(state, feed, claims), _fresh(parts, state, standing)
         if feed.revocations.version == version:
             return revoked, fresh
 
 
-def _revoked(state: IssuerState, claims: VerifiedClaims) -> Check:
+def _revoked(state: IssuerState, feed: Feed, claims: VerifiedClaims) -> Check:
     if state.freshness is None:
         return Check("revocation", ok=True, detail="revocations of this issuer are not known")
-    found = state.feed.revocations.find(claims)
-    known = f"{len(state.feed.revocations)} live revocations known"
+    found = feed.revocations.find(claims)
+    known = f"{len(feed.revocations)} live revocations known"
     if found is None:
         return Check("revocation", ok=True, detail=f"not revoked; {known}")
     return Check("revocation", ok=False, detail=f"revoked by its {found.name.lower()}; {known}")
 
 
-def _fresh(parts: Parts, state: IssuerState) -> Check:
-    if state.freshness is None:
+def _fresh(parts: Parts, state: IssuerState, standing: Standing | None) -> Check:
+    if state.freshness is None or standing is None:
         return Check("freshness", ok=True, detail="this issuer publishes no revocations here")
     elapsed = parts.clock.elapsed()
-    cursor = parts.follower_state.cursor if parts.follower_state is not None else None
-    proven = state.feed.proven_at
+    proven = standing.feed.proven_at
     age = "never proven" if proven == float("-inf") else f"proven {elapsed - proven:.2f} s ago"
-    detail = f"{age}, bound {state.freshness.bound:g} s, applied up to {cursor or 'nothing'}"
-    return Check("freshness", ok=state.feed.is_fresh(parts.clock.now(), elapsed), detail=detail)
+    detail = f"{age}, bound {state.freshness.bound:g} s, applied up to {standing.cursor or 'nothing'}"
+    return Check("freshness", ok=standing.feed.is_fresh(parts.clock.now(), elapsed), detail=detail)
 
 
 def _connection(parts: Parts) -> list[Check]:
@@ -137,10 +138,11 @@ def _connection(parts: Parts) -> list[Check]:
         return [Check("connection", ok=False, detail=ValidatorForkedError().message)]
     if parts.contact is None or parts.service is None:
         return []
-    cause = parts.contact.cause()
+    view = parts.contact.view()
+    cause = parts.contact.cause(view)
     if cause is not None:
         return [Check("connection", ok=None, detail=cause.message)]
-    if not parts.contact.streaming:
+    if not view.outcomes.streaming:
         return [Check("connection", ok=None, detail="the revocation stream has delivered no message yet")]
     return [Check("connection", ok=True, detail=f"follows {parts.service.target or 'the given channel'}")]
 

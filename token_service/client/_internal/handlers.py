@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from functools import wraps
 from typing import Any
 
@@ -27,12 +28,40 @@ def preceded_by(
     return _wrapped(handler, wrap)
 
 
+def preceded_by_async(
+    first: Callable[[Any], Awaitable[None]], handler: grpc.RpcMethodHandler[Any, Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a `grpc.aio.server` handler that awaits `first` before its asynchronous behavior."""
+
+    def wrap(behavior: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(behavior)
+        async def generator(request: Any, context: Any) -> AsyncIterator[Any]:
+            await first(context)
+            async with aclosing(behavior(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+
+        @wraps(behavior)
+        async def coroutine(request: Any, context: Any) -> Any:
+            await first(context)
+            return await behavior(request, context)
+
+        return generator if inspect.isasyncgenfunction(behavior) else coroutine
+
+    return _wrapped(handler, wrap)
+
+
+def is_async(handler: grpc.RpcMethodHandler[Any, Any]) -> bool:
+    """Return whether `grpc.aio.server` runs the behavior of a handler in the event loop; otherwise, in a thread."""
+    return _is_async(getattr(handler, _kind(handler)))
+
+
 def in_context_of_call(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
     """Return a `grpc.aio.server` handler that runs in the context variables of the calling task.
 
     gRPC runs plain functions in threads, which have none of these variables.
     """
-    if _is_async(getattr(handler, _kind(handler))):
+    if is_async(handler):
         return handler
     call = contextvars.copy_context()
 

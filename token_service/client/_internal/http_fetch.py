@@ -1,10 +1,13 @@
-"""HTTP GET by the standard library, bounded in time and size."""
+"""HTTP requests by the standard library, bounded in time and size."""
 
 from __future__ import annotations
 
 import io
 import socket
+import ssl
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.error import HTTPError
@@ -20,13 +23,11 @@ def fetch_over_http(url: str, timeout: float) -> bytes:
     total. The system's limits apply to the look-up of the host name. Follows no redirect: the server of the
     issuer's URL may not delegate to another server.
     """
-    if not url.startswith(("https://", "http://")):
-        raise ValueError("not an HTTP URL")
-    deadline = time.monotonic() + timeout
+    _require_http(url)
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  # checked above
-    opener = build_opener(_Http(deadline), _Https(deadline), _NoRedirect)
+    deadline = time.monotonic() + timeout
     try:
-        with opener.open(request, timeout=timeout) as response:
+        with _open(request, timeout, deadline, None) as response:
             data: bytes = response.read(MAX_JWKS_BYTES + 1)
     except HTTPError as error:
         error.close()
@@ -34,6 +35,63 @@ def fetch_over_http(url: str, timeout: float) -> bytes:
     except HTTPException as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
     return data
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP response."""
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None
+    """`Retry-After` in seconds; None: absent, or a date."""
+    dpop_nonce: str | None = field(default=None, repr=False)
+    """`DPoP-Nonce` (RFC 9449, section 8.1)."""
+
+
+def post_form(
+    url: str, form: bytes, headers: Mapping[str, str], timeout: float, limit: int, tls: ssl.SSLContext | None
+) -> HttpAnswer:
+    """Return the response to a POST of a form, whatever its status. Its body has at most `limit` bytes.
+
+    Raises `OSError` or `ValueError` as `fetch_over_http` does. Follows no redirect either, because the form may have
+    secrets.
+    """
+    _require_http(url)
+    headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    request = Request(url, form, headers, method="POST")  # noqa: S310  # checked above
+    deadline = time.monotonic() + timeout
+    try:
+        with _open(request, timeout, deadline, tls) as response:
+            return _answer(response, limit)
+    except HTTPError as error:
+        with error:
+            return _answer(error, limit)
+    except HTTPException as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _require_http(url: str) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("not an HTTP URL")
+
+
+def _open(request: Request, timeout: float, deadline: float, tls: ssl.SSLContext | None) -> Any:
+    opener = build_opener(_Http(deadline), _Https(deadline, tls), _NoRedirect)
+    return opener.open(request, timeout=timeout)
+
+
+def _answer(response: Any, limit: int) -> HttpAnswer:
+    body = response.read(limit + 1)
+    if len(body) > limit:
+        raise ValueError(f"the response has more than {limit} bytes")
+    after = response.headers.get("Retry-After", "")
+    return HttpAnswer(
+        response.status,
+        body,
+        float(after) if after.isdecimal() and len(after) < 10 else None,
+        response.headers.get("DPoP-Nonce"),
+    )
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -55,12 +113,13 @@ class _Http(HTTPHandler):
 
 
 class _Https(HTTPSHandler):
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, tls: ssl.SSLContext | None) -> None:
         super().__init__()
         self._deadline = deadline
+        self._tls = tls
 
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(_connection(HTTPSConnection, self._deadline), req)
+        return self.do_open(_connection(HTTPSConnection, self._deadline), req, context=self._tls)
 
 
 def _connection(kind: type[HTTPConnection], deadline: float) -> Any:

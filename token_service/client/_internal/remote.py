@@ -23,6 +23,7 @@ def validate_request(question: AskService) -> ValidateTokenRequest:
         audience=question.audience or "",
         required_scopes=sorted(question.required_scopes),
         consistency=CONSISTENCY_STRONG,
+        caller_checks_binding=True,
         token_type_hint=TOKEN_TYPE_TRANSACTION if question.is_transaction else TOKEN_TYPE_UNSPECIFIED,
     )
 

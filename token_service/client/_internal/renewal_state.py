@@ -4,81 +4,37 @@ event loops and for threads share the same decisions.
 
 from __future__ import annotations
 
-import random
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
-from token_service.client._internal.clock import SystemValidatorClock
+from token_service.client._internal.held_tokens import TRANSIENT, HeldTokens, RenewalPolicy
 from token_service.client._internal.token_store import Tokens, lifetime, remaining
-from token_service.client.config import Backoff
 from token_service.errors import (
+    BindingRequiredError,
     CallerUnauthenticatedError,
-    ConfigurationError,
-    DeadlineExceededError,
-    InternalError,
-    KeysStaleError,
-    OverloadedError,
     PermissionDeniedError,
-    RateLimitedError,
+    ProofInvalidError,
+    ProofNonceRequiredError,
     RefreshTokenInvalidError,
-    ReplicaStaleError,
     ServiceError,
-    ShuttingDownError,
-    SigningUnavailableError,
-    StoreUnavailableError,
-    StreamEndedError,
-    TooManyRetriesError,
-    UnreachableError,
+    WrongKeyError,
 )
 from token_service.v1.token_service_pb2 import RefreshTokenRequest, RefreshTokenResponse
 
-_TRANSIENT: Final = (
-    DeadlineExceededError,
-    InternalError,
-    KeysStaleError,
-    OverloadedError,
-    RateLimitedError,
-    ReplicaStaleError,
-    ShuttingDownError,
-    SigningUnavailableError,
-    StoreUnavailableError,
-    StreamEndedError,
-    TooManyRetriesError,
-    UnreachableError,
+_OF_CALLER: Final = (
+    BindingRequiredError,
+    CallerUnauthenticatedError,
+    PermissionDeniedError,
+    ProofInvalidError,
+    ProofNonceRequiredError,
+    WrongKeyError,
 )
-"""Errors after which a repeated call may succeed."""
-_OF_CALLER: Final = (CallerUnauthenticatedError, PermissionDeniedError)
-"""Errors about the caller, not about its refresh token: later calls try again. After all other errors the user must
+"""Errors about the caller or its key, not about its refresh token: later calls try again. After all other errors the user must
 log in again.
 """
-_MARGIN: Final = 5.0
-"""Seconds before expiry from which a token is not returned, because the request takes time to arrive."""
 _REMEMBERED: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenewalPolicy:
-    """When to renew and how long to try, in seconds."""
-
-    ahead: float = 0.25
-    """Share of the token's life that is left at renewal, varied by a fifth either way to spread clients."""
-    attempt_timeout: float = 2.0
-    """Deadline of one call."""
-    give_up_after: float = 9.0
-    """Time from the first call after which no new call is made, even if the process or machine was stopped.
-
-    Just below the service's default grace window.
-    """
-    backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.1, longest=1.0))
-
-    def __post_init__(self) -> None:
-        if not 0 < self.ahead < 0.8:
-            raise ConfigurationError(f"RenewalPolicy.ahead is {self.ahead}; it must be between 0 and 0.8")
-        if not 0 < self.attempt_timeout <= 60 or not 0 <= self.give_up_after <= 3600:
-            raise ConfigurationError("RenewalPolicy.attempt_timeout and give_up_after must be positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +62,7 @@ Step: TypeAlias = Reload | RefreshTokenRequest | Save | Pause
 Outcome: TypeAlias = Tokens | RefreshTokenResponse | ServiceError | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Tokens with their renewal and expiry times on the clock that does not jump.
-
-    One object, so that no thread combines old tokens with new times.
-    """
-
-    tokens: Tokens
-    renew_at: float
-    usable_until: float
-
-
-class Renewal:
+class Renewal(HeldTokens):
     """State and decisions of both token sources. Any thread may call any method."""
 
     def __init__(
@@ -131,34 +75,20 @@ class Renewal:
         now: Callable[[], float],
         elapsed: Callable[[], float] | None,
     ) -> None:
-        self.policy = policy or RenewalPolicy()
+        super().__init__(policy, elapsed)
         self.loaded = False
         self._now = now
-        self._elapsed = elapsed or SystemValidatorClock().elapsed
         self._request = RefreshTokenRequest(
             client_id=client_id, device_id=device_id, scopes=scopes, audience=audience
         )
-        self._lock = threading.RLock()
-        self._held: _Held | None = None
         self._left: deque[str] = deque(maxlen=_REMEMBERED)
         """Replaced refresh tokens. A store with one of them is behind."""
         self._unsaved = False
         self._ended: ServiceError | None = None
-        self._try_at = 0.0
-
-    def current(self) -> Tokens | None:
-        """Return the tokens if they need no renewal yet."""
-        held = self._held
-        return held.tokens if held is not None and self._elapsed() < held.renew_at else None
-
-    def usable(self) -> Tokens | None:
-        """Return the tokens if they are usable, even if renewal is due."""
-        held = self._held
-        return held.tokens if held is not None and self._elapsed() < held.usable_until else None
 
     def may_try(self) -> bool:
         """Return whether to renew now, rather than wait after a failure."""
-        return self._ended is None and self._elapsed() >= self._try_at
+        return self._ended is None and super().may_try()
 
     def load(self, stored: Tokens | None) -> None:
         """Begin with the stored tokens."""
@@ -179,12 +109,6 @@ class Renewal:
             self._unsaved = not saved
             if stored is not None and self._held is not None:
                 self._leave(stored.refresh_token, self._held.tokens)
-
-    def invalidate(self, access_token: str) -> None:
-        """Stop returning this access token."""
-        with self._lock:
-            if self._held is not None and self._held.tokens.access_token == access_token:
-                self._held = _Held(self._held.tokens, 0.0, 0.0)
 
     def steps(self) -> Generator[Step, Outcome, Tokens]:
         """Obtain tokens that need no renewal yet. Raises the `ServiceError` of the renewal."""
@@ -238,7 +162,7 @@ class Renewal:
     def _next_request(self) -> RefreshTokenRequest:
         with self._lock:
             if self._ended is not None:
-                raise self._ended
+                raise self._ended.with_traceback(None)  # else it would keep the frames of each earlier caller
             if self._held is None or not self._held.tokens.refresh_token:
                 raise RefreshTokenInvalidError(
                     "the token source has no refresh token; give it tokens from a login"
@@ -263,18 +187,12 @@ class Renewal:
         with self._lock:
             if self._tokens().refresh_token != used:
                 return 0.0  # the error is about replaced tokens
-            if not isinstance(error, _TRANSIENT):
-                if isinstance(error, _OF_CALLER):
-                    self._try_at = self._elapsed() + self.policy.backoff.longest
+            delay = self._delay(error, began, attempt)
+            if delay is None:
+                if isinstance(error, (*TRANSIENT, *_OF_CALLER)):
+                    self._wait(error)
                 else:
                     self._ended = error
-                raise error
-            delay = self.policy.backoff.delay(attempt, random.random())  # noqa: S311  # spreads load
-            if error.retry_after is not None:
-                delay = max(delay, error.retry_after)
-            now = self._elapsed()
-            if now - began + delay > self.policy.give_up_after:
-                self._try_at = now + self.policy.backoff.longest
                 raise error
             return delay
 
@@ -294,19 +212,11 @@ class Renewal:
             self._unsaved = False
 
     def _take(self, tokens: Tokens, left: float) -> None:
-        now = self._elapsed()
         life = lifetime(tokens)
-        if life is None:
-            life = left
-        ahead = self.policy.ahead * random.uniform(0.8, 1.2)  # noqa: S311  # spreads load
-        end = now + left
-        before, self._held = (
-            self._held,
-            _Held(tokens, end - max(0.0, life) * ahead, end - min(_MARGIN, max(0.0, life) / 20)),
-        )
+        before = self._held
+        self._hold(tokens, left if life is None else life, left)
         if before is not None:
             self._leave(before.tokens.refresh_token, tokens)
-        self._try_at = 0.0
         self._ended = None
 
     def _leave(self, refresh_token: str, successor: Tokens) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from typing import Self
 
-from token_service.client._internal.clock import SystemValidatorClock, ValidatorClock
-from token_service.client._internal.contact import Contact
+from token_service.client._internal.clock import Instant, SystemValidatorClock, ValidatorClock
+from token_service.client._internal.contact import Contact, View
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.following.state import FollowerState
 from token_service.client._internal.local import LocalValidator
@@ -42,10 +44,40 @@ class Parts:
     @property
     def is_ready(self) -> bool:
         """True while every issuer has keys and the replica is proven fresh."""
-        now, elapsed = self.clock.now(), self.clock.elapsed()
-        return not self.forked and all(
-            state.has_keys and state.feed.is_fresh(now, elapsed) for state in self.local.issuers.values()
-        )
+        return Moment.of(self).is_ready
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What other tasks and threads change, as it was at one moment."""
+
+    forked: bool
+    view: View | None
+    """None without a `ServiceIssuer`."""
+    without_keys: tuple[str, ...]
+    """Issuers without a usable key set so far."""
+    at: Instant
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """Read the state."""
+        view = parts.contact.view() if parts.contact is not None else None
+        has_keys = {name: state.has_keys for name, state in parts.local.issuers.items()}
+        if view is not None and parts.service is not None:
+            has_keys[parts.service.issuer] = view.standing.has_keys
+        without_keys = tuple(name for name, has in has_keys.items() if not has)
+        # The clocks are read last, so that a proof is never younger than the moment.
+        return cls(parts.forked, view, without_keys, Instant.of(parts.clock))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the replica, if there is one, was proven fresh."""
+        return self.view is None or self.view.standing.feed.is_fresh(self.at.now, self.at.elapsed)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every issuer had keys and the replica was proven fresh."""
+        return not self.forked and not self.without_keys and self.is_fresh
 
 
 class RefreshLimit:

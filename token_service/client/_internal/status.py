@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from token_service.client._internal.setup import Parts
+from token_service.client._internal.setup import Moment, Parts
 from token_service.errors import Reason, ReplicaStaleError, TokenServiceError, ValidatorForkedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatorStatus:
-    """Status of a validator. Times are seconds; fields about the service are empty without a `ServiceIssuer`."""
+    """Status of a validator at one moment. Times are seconds; fields about the service are empty without a `ServiceIssuer`."""
 
     ready: bool
     """Every issuer has keys, and the replica is proven fresh."""
@@ -40,54 +40,45 @@ class ValidatorStatus:
 
 
 def status_of(parts: Parts) -> ValidatorStatus:
-    """Read the status."""
-    service, follower_state, contact = parts.service, parts.follower_state, parts.contact
-    now, elapsed = parts.clock.now(), parts.clock.elapsed()
-    feed = follower_state.feed if follower_state is not None else None
-    error = contact.last_error if contact is not None else None
-    ready = parts.is_ready
+    """Read the status. All fields belong to one moment."""
+    moment = Moment.of(parts)
+    service, view, elapsed = parts.service, moment.view, moment.at.elapsed
+    standing = view.standing if view is not None else None
+    outcomes = view.outcomes if view is not None else None
+    error = outcomes.last_error if outcomes is not None else None
+    proven_at = standing.feed.proven_at if standing is not None else float("-inf")
     return ValidatorStatus(
-        ready=ready,
-        problem="" if ready else why_not_ready(parts).message,
-        connected=not parts.forked and contact is not None and contact.streaming,
-        fresh=not parts.forked and feed is not None and feed.is_fresh(now, elapsed),
-        staleness=elapsed - feed.proven_at if feed is not None and feed.proven_at > float("-inf") else None,
-        cursor=str(follower_state.cursor)
-        if follower_state is not None and follower_state.cursor is not None
-        else "",
-        keys_revision=follower_state.key_revision
-        if follower_state is not None and follower_state.key_revision >= 0
-        else None,
-        issuers_without_keys=_without_keys(parts),
+        ready=moment.is_ready,
+        problem="" if moment.is_ready else _problem(parts, moment).message,
+        connected=not moment.forked and outcomes is not None and outcomes.streaming,
+        fresh=not moment.forked and view is not None and moment.is_fresh,
+        staleness=elapsed - proven_at if proven_at > float("-inf") else None,
+        cursor=str(standing.cursor) if standing is not None and standing.cursor is not None else "",
+        keys_revision=standing.key_revision if standing is not None and standing.key_revision >= 0 else None,
+        issuers_without_keys=moment.without_keys,
         target=service.target if service is not None else "",
         issuer=service.issuer if service is not None else "",
-        issuer_seen=contact.issuer_seen if contact is not None else None,
+        issuer_seen=standing.issuer_seen if standing is not None else None,
         last_error=error.message if error is not None else None,
         last_error_reason=error.reason if error is not None else None,
-        last_error_age=elapsed - contact.failed_at if contact is not None and error is not None else None,
+        last_error_age=elapsed - outcomes.failed_at if outcomes is not None and error is not None else None,
     )
 
 
 def why_not_ready(parts: Parts) -> TokenServiceError:
     """Return the error that explains why the validator is not ready."""
-    if parts.forked:
+    return _problem(parts, Moment.of(parts))
+
+
+def _problem(parts: Parts, moment: Moment) -> TokenServiceError:
+    if moment.forked:
         return ValidatorForkedError()
-    service_is_well = (
-        parts.service is None
-        or parts.follower_state is None
-        or (
-            parts.follower_state.key_revision >= 0
-            and parts.follower_state.feed.is_fresh(parts.clock.now(), parts.clock.elapsed())
-        )
-    )
-    cause = parts.contact.cause() if parts.contact is not None and not service_is_well else None
-    if cause is not None:
-        return cause
-    without = _without_keys(parts)
-    if without:
-        return ReplicaStaleError(f"no key set of {', '.join(without)} has been received yet")
+    view = moment.view
+    service_is_well = view is None or (view.standing.key_revision >= 0 and moment.is_fresh)
+    if parts.contact is not None and view is not None and not service_is_well:
+        cause = parts.contact.cause(view)
+        if cause is not None:
+            return cause
+    if moment.without_keys:
+        return ReplicaStaleError(f"no key set of {', '.join(moment.without_keys)} has been received yet")
     return ReplicaStaleError("the revocation replica is not proven complete yet")
-
-
-def _without_keys(parts: Parts) -> tuple[str, ...]:
-    return tuple(name for name, state in parts.local.issuers.items() if not state.has_keys)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from token_service.errors import InvalidTokenError
+from token_service.errors import InvalidTokenError, StoreUnavailableError
 from token_service.tokens.base64url import decode
 from token_service.tokens.strict_json import decode_object
 from token_service.v1.token_service_pb2 import IssueTokenResponse, RefreshTokenResponse
 
 logger = logging.getLogger(__name__)
 
+_SAVE_TIMEOUT: Final = 30.0
+"""Seconds to wait for another process that renews its tokens."""
 _CLOCK_STEP = 5.0
 """Seconds by which the wall clock may be set back before ages measured by it are unusable."""
 
@@ -93,6 +98,23 @@ class TokenStore(Protocol):
         ...
 
 
+@runtime_checkable
+class LockingTokenStore(TokenStore, Protocol):
+    """Store whose processes take turns.
+
+    A renewal holds the lock from the read of the refresh token to the save of its successor. Without a lock a process
+    that is stopped in between may later send a refresh token that another process has exchanged, which ends the session.
+    """
+
+    def lock(self, timeout: float) -> AbstractContextManager[None]:
+        """Return a context that excludes all other processes. Threads of this process may enter it together.
+
+        Entering blocks, and raises `TimeoutError` after `timeout` seconds. Leaving does not block, and any thread may
+        leave it.
+        """
+        ...
+
+
 class MemoryTokenStore:
     """Store in the memory of the process."""
 
@@ -115,6 +137,17 @@ class SharedStore:
         self._store = store
         self._lock = threading.Lock()
 
+    @contextmanager
+    def exclusive(self, timeout: float) -> Iterator[None]:
+        """Exclude other processes, if the store can. Raises `StoreUnavailableError` after `timeout` seconds."""
+        with ExitStack() as stack:
+            if isinstance(self._store, LockingTokenStore):
+                try:
+                    stack.enter_context(self._store.lock(timeout))
+                except OSError as error:
+                    raise StoreUnavailableError(f"the token store can't be locked: {error}") from error
+            yield
+
     def load(self) -> Tokens | None:
         """Return the last saved tokens, or None. Raises the errors of the store."""
         with self._lock:
@@ -130,17 +163,29 @@ class SharedStore:
 
         Returns whether the save succeeded, or the tokens of another process, which stay.
         """
-        with self._lock:
+        with self._lock, self._saving() as locked:
             stored = self._reload()
             if stored is not None and stored.refresh_token not in instead_of:
                 return stored
-            return self._save(tokens)
+            return locked and self._save(tokens)
 
     def overwrite(self, tokens: Tokens) -> tuple[bool, Tokens | None]:
         """Replace the stored tokens; return whether the save succeeded, and the previous tokens."""
-        with self._lock:
+        with self._lock, self._saving() as locked:
             stored = self._reload()
-            return self._save(tokens), stored
+            return locked and self._save(tokens), stored
+
+    @contextmanager
+    def _saving(self) -> Iterator[bool]:
+        """Exclude other processes from the read and the save; yield whether that succeeded."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.exclusive(_SAVE_TIMEOUT))
+            except StoreUnavailableError as error:
+                logger.error("tokens could not be stored; the next save stores them: %s", error)  # noqa: TRY400  # no trace needed
+                yield False
+            else:
+                yield True
 
     def _reload(self) -> Tokens | None:
         try:
@@ -158,3 +203,25 @@ class SharedStore:
             logger.error("renewed tokens could not be stored; the next save stores them: %s", error)  # noqa: TRY400  # no trace needed
             return False
         return True
+
+
+@asynccontextmanager
+async def exclusively(store: SharedStore, timeout: float) -> AsyncIterator[None]:
+    """Enter `SharedStore.exclusive` without blocking the event loop."""
+    context = store.exclusive(timeout)
+    entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        # The thread can't be cancelled. It must not keep a lock that no task knows of.
+        entering.add_done_callback(lambda done: _leave(context, done))
+        raise
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)
+
+
+def _leave(context: AbstractContextManager[None], entered: asyncio.Future[None]) -> None:
+    if not entered.cancelled() and entered.exception() is None:
+        context.__exit__(None, None, None)

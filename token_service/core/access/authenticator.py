@@ -28,6 +28,7 @@ from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
 from token_service.tokens import base64url
 from token_service.tokens.assertions import parse_assertion
 from token_service.tokens.claims import VerifiedClaims
+from token_service.tokens.possession import Scheme
 
 _NOT_ACCEPTED: Final = "the bearer token is not accepted: "
 
@@ -35,10 +36,11 @@ _NOT_ACCEPTED: Final = "the bearer token is not accepted: "
 class OwnTokens(Protocol):
     """Validates access tokens of this service."""
 
-    async def validate(self, token: str) -> VerifiedClaims:
+    async def validate(self, proof: BearerProof) -> VerifiedClaims:
         """Return the claims of a valid access token whose audience is this service.
 
-        Raises `CallerUnauthenticatedError`, `ReplicaStaleError` and `StoreUnavailableError`.
+        A token that is bound to a key counts only with a proof of the key. Raises `CallerUnauthenticatedError`,
+        `ProofInvalidError`, `ProofNonceRequiredError`, `ReplicaStaleError` and `StoreUnavailableError`.
         """
 
 
@@ -85,7 +87,7 @@ class Authenticator:
                 return await self._with_token(proof)
             case PublicClientProof():
                 client = await self._authentication.public(proof, address)
-                return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
+                return public_caller(client)
 
             case CertificateProof():
                 client, expire_time = self._authentication.with_certificate(proof, address)
@@ -99,13 +101,9 @@ class Authenticator:
         """Return the current rights of an identified caller."""
         if caller.client_id:
             client = self._clients.get(caller.client_id)
-            if client is None or client.state is not ClientState.ACTIVE:
+            if client is None or (caller.secret_id and _secret_of(client, caller) is None):
                 return Rights()
-            if caller.secret_id and _secret_of(client, caller) is None:
-                return Rights()
-            if client.token_endpoint_auth_method is AuthMethod.NONE:
-                return _rights_of_its_tokens(client)
-            return rights_of_client(client)
+            return rights_in_force(client)
         if not self.workloads.trusts(caller.name):
             return Rights()
         return _rights(self.callers, caller.name)
@@ -122,17 +120,17 @@ class Authenticator:
         except InvalidTokenError as error:
             raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}{error.message}") from None
         if parsed.text("iss") != self._issuer:
+            if proof.scheme is not Scheme.BEARER:
+                raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}a workload token has the scheme Bearer")
             name, expire_time = await self.workloads.identify(parsed)
             rights = _rights(self.callers, name)
             if not rights.permissions and not matches(self.callers, name):
                 raise CallerUnauthenticatedError("the workload is not known here")
             return Caller(name, rights, Proof.WORKLOAD_TOKEN, identity_of(name), expire_time=expire_time)
-        claims = await self._own_tokens.validate(proof.token)
+        claims = await self._own_tokens.validate(proof)
         # A token of a user names the client, too. It must not give its holder the rights of the client.
         if claims.subject != claims.client_id:
             raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its subject is not the client itself")
-        if claims.confirmation:
-            raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}it is bound to a key")
         client = self._clients.get(claims.client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its client is not registered or disabled")
@@ -142,9 +140,23 @@ class Authenticator:
         return caller
 
 
+def rights_in_force(client: Client) -> Rights:
+    """Return the rights of a registered client in its current state; none if it is disabled or deleted."""
+    if client.state is not ClientState.ACTIVE:
+        return Rights()
+    if client.token_endpoint_auth_method is AuthMethod.NONE:
+        return _rights_of_its_tokens(client)
+    return rights_of_client(client)
+
+
 def rights_of_client(client: Client) -> Rights:
     """Return the rights of a registered client: those of its record, and to refresh and revoke its own tokens."""
     return _rights_with(client.client_id, client.rights)
+
+
+def public_caller(client: Client) -> Caller:
+    """Return the caller that a client without any proof is: it may refresh and revoke its own tokens."""
+    return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
 
 
 def _rights_of_its_tokens(client: Client) -> Rights:

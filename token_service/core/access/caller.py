@@ -30,6 +30,8 @@ class Proof(StrEnum):
     """An access token that this service issued to a registered client for itself."""
     WORKLOAD_TOKEN = "workload_token"
     """A JWT of a trusted workload issuer."""
+    CONSOLE_LOGIN = "console_login"
+    """A login to the console, by the code flow of this service."""
     ISSUER_TOKEN = "issuer_token"
     """A JWT by which another issuer asks to revoke one of its subjects or sessions. Only HTTP accepts it."""
 
@@ -56,6 +58,8 @@ class Caller:
     """The client secret that was presented; empty: the proof was another one."""
     token: VerifiedClaims | None = field(default=None, compare=False, repr=False)
     """The claims of the access token that was presented; its revocation ends open streams."""
+    certificate_thumbprint: str = field(default="", compare=False)
+    """The `x5t#S256` of the client certificate that identified the caller; empty: the proof was another one."""
     kind: str = "caller"
     """The kind of its `Actor`."""
 
@@ -81,8 +85,15 @@ class Caller:
 
     def actor(self) -> Actor:
         """Return the actor of the audit events of this caller."""
-        proof = self.proof.value if self.kind == "caller" else ""
-        return Actor(self.kind, self.name, self.client_id, proof=proof)
+        has_proof = self.kind == "caller" or self.proof is not Proof.NONE
+        session_id = self.token.session_id if self.kind == "operator" and self.token is not None else ""
+        return Actor(
+            self.kind,
+            self.name,
+            self.client_id,
+            proof=self.proof.value if has_proof else "",
+            session_id=session_id,
+        )
 
     def subscriber(self, subscriber_id: str) -> str:
         """Return the registered name of a subscriber of this caller: no other caller can confirm for it."""

@@ -24,12 +24,17 @@ from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
 from token_service.core.clients.lookup import Clients
+from token_service.core.clients.profile import assertion_algorithms, is_fapi, may_authenticate
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
-from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
-from token_service.tokens.verifier import EARLY_LEEWAY
+from token_service.tokens.assertions import (
+    ASSERTION_LEEWAY,
+    UnverifiedAssertion,
+    parse_assertion,
+    verify_assertion,
+)
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
 """Seconds that an assertion counts after its `iat`, and that `exp` may be ahead if it has no `iat`.
@@ -180,6 +185,7 @@ class ClientAuthenticator:
                 now=now,
                 max_lifetime=float("inf"),  # `_problem` checks it
                 types=_ASSERTION_TYPES,
+                algorithms=assertion_algorithms(client),
             )
         except InvalidTokenError as error:
             raise self._refuse(client_id, address, error.message) from None
@@ -199,16 +205,15 @@ class ClientAuthenticator:
         client = self._clients.get(client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             return None
-        return client if client.token_endpoint_auth_method is method else None
+        return client if may_authenticate(client, method) else None
 
     def _problem(self, client: Client, parsed: UnverifiedAssertion) -> str:
         """Return the fault in the claims of a verified assertion; empty: none."""
         if parsed.text("iss") != client.client_id:
             return "iss is not the client"
         audience = parsed.text("aud")  # a list is refused: one of its members could replay the assertion
-        if audience != self._issuer and not (
-            client.accepts_endpoint_audience and audience in self._endpoints
-        ):
+        accepts_endpoint = client.accepts_endpoint_audience and not is_fapi(client)
+        if audience != self._issuer and not (accepts_endpoint and audience in self._endpoints):
             return "aud is not the issuer as one text"
         if not 0 < len(parsed.text("jti")) <= MAX_TOKEN_ID:
             return f"jti is missing or longer than {MAX_TOKEN_ID} characters"
@@ -220,7 +225,10 @@ class ClientAuthenticator:
         Raises `OverloadedError` if concurrent attempts have reached the limit meanwhile.
         """
         self._failures.spend((client_id, network_of(address)))
-        is_known = self._clients.get(client_id) is not None
+        known = self._clients.get(client_id)
+        if known is not None and not may_authenticate(known, known.token_endpoint_auth_method):
+            problem = f"its security profile does not allow {known.token_endpoint_auth_method}"
+        is_known = known is not None
         try:
             self._of_client.spend(client_id if is_known else None)
             self._in_all.spend(None)
@@ -252,6 +260,6 @@ def _end(claims: Mapping[str, Any]) -> float:
 def _problem_of_time(end: float, now: float) -> str:
     if end <= now:
         return f"iat is more than {MAX_ASSERTION_LIFETIME:g} s ago"
-    if end > now + MAX_ASSERTION_LIFETIME + EARLY_LEEWAY:
+    if end > now + MAX_ASSERTION_LIFETIME + ASSERTION_LEEWAY:
         return f"exp is more than {MAX_ASSERTION_LIFETIME:g} s ahead, and iat is missing"
     return ""

@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 class SharedCounters(Protocol):
     """The port: counters that all nodes share. Data that outlives its window is deleted by the store."""
 
+    @property
+    def server(self) -> str:
+        """The server in use, for operators; empty: none is known."""
+        ...
+
     async def take(self, log: str, key: str, rate: Rate) -> float:
         """Count one call; return 0. If the rate is reached, count nothing and return the seconds to wait.
 
@@ -108,6 +113,11 @@ class Counters:
     def are_shared(self) -> bool:
         """Whether all nodes count together."""
         return self._shared is not None and not self._lost.is_set()
+
+    @property
+    def server(self) -> str | None:
+        """The server of the shared counters; empty: none is known; None: there are no shared counters."""
+        return None if self._shared is None else self._shared.server
 
     async def take(self, log: str, key: str, rate: Rate) -> float:
         """Count one call; return 0. If the rate is reached, return the seconds to wait."""

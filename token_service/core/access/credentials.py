@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus
 from token_service.core.limits import MAX_CLIENT_ID
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens.assertions import MAX_ASSERTION_BYTES
+from token_service.tokens.possession import NOTHING_PRESENTED, Presented, Scheme
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
@@ -41,9 +42,12 @@ class AssertionProof:
 
 @dataclass(frozen=True, slots=True)
 class BearerProof:
-    """A token: an access token of this service, or a token of a workload issuer (RFC 6750)."""
+    """A token: an access token of this service, or a token of a workload issuer (RFC 6750; RFC 9449, section 7)."""
 
     token: str
+    scheme: Scheme = Scheme.BEARER
+    presented: Presented = NOTHING_PRESENTED
+    """What the request proves besides, for a token that is bound to a key."""
 
     def __repr__(self) -> str:
         return "<BearerProof>"
@@ -103,13 +107,13 @@ def _parse_authorization(header: str) -> CallerProof:
     match scheme.lower():
         case "basic":
             return _parse_basic(value)
-        case "bearer":
+        case "bearer" | "dpop":
             if not value or " " in value:
-                raise CallerUnauthenticatedError("authorization: Bearer needs exactly one token")
+                raise CallerUnauthenticatedError("authorization: Bearer and DPoP need exactly one token")
             if len(value) > MAX_TOKEN_BYTES:
                 raise CallerUnauthenticatedError(f"the bearer token is longer than {MAX_TOKEN_BYTES} bytes")
-            return BearerProof(value)
-    raise CallerUnauthenticatedError("authorization must use the scheme Basic or Bearer")
+            return BearerProof(value, Scheme.DPOP if scheme.lower() == "dpop" else Scheme.BEARER)
+    raise CallerUnauthenticatedError("authorization must use the scheme Basic, Bearer or DPoP")
 
 
 def _parse_basic(value: str) -> ClientSecretProof:

@@ -135,15 +135,15 @@ def place_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_place(issuer: ForeignIssuer) -> None:
-    """Raise `ValueError` unless an issuer and the place of its keys fit together."""
+def check_place(issuer: ForeignIssuer, schemes: tuple[str, ...] = ("https://",)) -> None:
+    """Raise `ValueError` unless an issuer and the place of its keys fit together. `schemes`: what their URLs begin with."""
     if bool(issuer.issuer) == bool(issuer.trust_domain):
         raise ValueError("needs either issuer or trust_domain")
     if issuer.trust_domain and not is_spiffe_id(f"spiffe://{issuer.trust_domain}"):
         raise ValueError("trust_domain: is no SPIFFE trust domain, such as example.org")
-    if issuer.keys == DISCOVERY and not issuer.issuer.startswith("https://"):
+    if issuer.keys == DISCOVERY and not issuer.issuer.startswith(schemes):
         raise ValueError("keys: discovery needs an issuer that is an https URL")
-    if issuer.keys != DISCOVERY and not issuer.keys.startswith((FILE, "https://")):
+    if issuer.keys != DISCOVERY and not issuer.keys.startswith((FILE, *schemes)):
         raise ValueError('keys: must be "discovery", an https URL or "file:" and a path')
 
 

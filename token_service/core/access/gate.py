@@ -27,7 +27,7 @@ class UseCase(StrEnum):
     VALIDATE_TOKEN = "ValidateToken"
     BATCH_VALIDATE_TOKENS = "BatchValidateTokens"
     REVOKE_TOKEN = "RevokeToken"
-    REVOKE_WIDELY = "RevokeToken of a key or of everything"
+    REVOKE_WIDELY = "RevokeToken of a key or of everything, RevokeSessions of all owners"
     CREATE_AUTHORIZATION_GRANT = "CreateAuthorizationGrant"
     GET_LOGIN_REQUEST = "GetLoginRequest"
     ACCEPT_LOGIN_REQUEST = "AcceptLoginRequest"
@@ -38,12 +38,15 @@ class UseCase(StrEnum):
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
     UPDATE_SESSION = "UpdateSession"
+    COUNT_SESSIONS = "CountSessions"
+    REVOKE_SESSIONS = "RevokeSessions"
     CREATE_PERSONAL_ACCESS_TOKEN = "CreatePersonalAccessToken"
     LIST_PERSONAL_ACCESS_TOKENS = "ListPersonalAccessTokens"
     REVOKE_PERSONAL_ACCESS_TOKEN = "RevokePersonalAccessToken"
     GET_KEY_SET = "GetKeySet"
     GET_DISCOVERY = "discovery"
     GET_HEALTH = "health and readiness"
+    GET_METRICS = "metrics"
     LIST_SIGNING_KEYS = "ListSigningKeys"
     PREPARE_SIGNING_KEY = "PrepareSigningKey"
     ACTIVATE_SIGNING_KEY = "ActivateSigningKey"
@@ -60,6 +63,32 @@ class UseCase(StrEnum):
     LIST_AUDIT_EVENTS = "ListAuditEvents"
     VERIFY_AUDIT_TRAIL = "VerifyAuditTrail"
     EXPLAIN_REVOCATION = "ExplainRevocation"
+    STREAM_EVENTS = "StreamEvents"
+    CREATE_WEBHOOK = "CreateWebhook"
+    GET_WEBHOOK = "GetWebhook"
+    LIST_WEBHOOKS = "ListWebhooks"
+    UPDATE_WEBHOOK = "UpdateWebhook"
+    ROTATE_WEBHOOK_SECRET = "RotateWebhookSecret"
+    DELETE_WEBHOOK = "DeleteWebhook"
+    LIST_DEAD_LETTERS = "ListDeadLetters"
+    REDELIVER_DEAD_LETTERS = "RedeliverDeadLetters"
+    REPLAY_WEBHOOK = "ReplayWebhook"
+    TEST_WEBHOOK = "TestWebhook"
+    GET_EFFECTIVE_CONFIGURATION = "GetEffectiveConfiguration"
+    EXPLAIN_ACCESS = "ExplainAccess"
+    GET_POLICIES = "GetPolicies"
+    CHECK_POLICIES = "CheckPolicies"
+    SET_POLICIES = "SetPolicies"
+    RESET_POLICIES = "ResetPolicies"
+    GET_OVERVIEW = "GetOverview"
+    LIST_NODES = "ListNodes"
+    LIST_SUBSCRIBERS = "ListSubscribers"
+    LIST_REVOCATIONS = "ListRevocations"
+    PREVIEW_REVOCATION = "PreviewRevocation"
+    PREVIEW_KEY_RETIREMENT = "PreviewKeyRetirement"
+    PREVIEW_AUTOMATIC_REVOCATION = "PreviewAutomaticRevocation"
+    EXPORT_SUBJECT = "ExportSubject"
+    ERASE_SUBJECT = "EraseSubject"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -80,12 +109,15 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_SESSIONS: Permission.ADMIN_READ,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
         UseCase.UPDATE_SESSION: Permission.ISSUE,
+        UseCase.COUNT_SESSIONS: Permission.ADMIN_READ,
+        UseCase.REVOKE_SESSIONS: Permission.REVOKE,
         UseCase.CREATE_PERSONAL_ACCESS_TOKEN: Permission.ISSUE,
         UseCase.LIST_PERSONAL_ACCESS_TOKENS: Permission.ADMIN_READ,
         UseCase.REVOKE_PERSONAL_ACCESS_TOKEN: Permission.REVOKE,
         UseCase.GET_KEY_SET: None,
         UseCase.GET_DISCOVERY: None,
         UseCase.GET_HEALTH: None,
+        UseCase.GET_METRICS: None,
         UseCase.LIST_SIGNING_KEYS: Permission.ADMIN_READ,
         UseCase.PREPARE_SIGNING_KEY: Permission.ADMIN_WRITE,
         UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN_WRITE,
@@ -102,11 +134,39 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN_READ,
         UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN_READ,
         UseCase.EXPLAIN_REVOCATION: Permission.ADMIN_READ,
+        UseCase.STREAM_EVENTS: Permission.ADMIN_READ,
+        UseCase.CREATE_WEBHOOK: Permission.ADMIN_WRITE,
+        UseCase.GET_WEBHOOK: Permission.ADMIN_READ,
+        UseCase.LIST_WEBHOOKS: Permission.ADMIN_READ,
+        UseCase.UPDATE_WEBHOOK: Permission.ADMIN_WRITE,
+        UseCase.ROTATE_WEBHOOK_SECRET: Permission.ADMIN_WRITE,
+        UseCase.DELETE_WEBHOOK: Permission.ADMIN_WRITE,
+        UseCase.LIST_DEAD_LETTERS: Permission.ADMIN_READ,
+        UseCase.REDELIVER_DEAD_LETTERS: Permission.ADMIN_WRITE,
+        UseCase.REPLAY_WEBHOOK: Permission.ADMIN_WRITE,
+        UseCase.TEST_WEBHOOK: Permission.ADMIN_WRITE,
+        UseCase.GET_EFFECTIVE_CONFIGURATION: Permission.ADMIN_READ,
+        UseCase.EXPLAIN_ACCESS: Permission.ADMIN_READ,
+        UseCase.GET_POLICIES: Permission.ADMIN_READ,
+        UseCase.CHECK_POLICIES: Permission.ADMIN_READ,
+        UseCase.SET_POLICIES: Permission.ADMIN_WRITE,
+        UseCase.RESET_POLICIES: Permission.ADMIN_WRITE,
+        UseCase.GET_OVERVIEW: Permission.ADMIN_READ,
+        UseCase.LIST_NODES: Permission.ADMIN_READ,
+        UseCase.LIST_SUBSCRIBERS: Permission.ADMIN_READ,
+        UseCase.LIST_REVOCATIONS: Permission.ADMIN_READ,
+        UseCase.PREVIEW_REVOCATION: Permission.ADMIN_READ,
+        UseCase.PREVIEW_KEY_RETIREMENT: Permission.ADMIN_READ,
+        UseCase.PREVIEW_AUTOMATIC_REVOCATION: Permission.ADMIN_READ,
+        UseCase.EXPORT_SUBJECT: Permission.ADMIN_WRITE,
+        UseCase.ERASE_SUBJECT: Permission.ADMIN_WRITE,
     }
 )
 """The needed permission; None: open to unidentified callers."""
 
 
+_OPERATOR_SCOPES: Final = frozenset(permission.value for permission in Permission)
+"""The scopes with which a login to the console gives permissions."""
 _IMPERSONATION: Final = frozenset({May.IMPERSONATE})
 
 
@@ -135,13 +195,29 @@ def admit_issue(
     scopes: Sequence[str],
     kinds: Collection[TokenKind],
     uses: frozenset[May] = frozenset(),
+    issuer: str = "",
 ) -> None:
     """Raise `PermissionDeniedError` unless one right of the caller allows to issue exactly these tokens.
 
-    A subject other than the client itself needs `May.OTHER_SUBJECTS`.
+    A subject other than the client itself needs `May.OTHER_SUBJECTS`. `issuer`: this service, if the tokens may become a
+    login to the console; empty: they can't.
+
+    A login with a scope that is the name of a permission makes an operator of its subject, or of its groups. Without
+    the rule below, the permission `issue` would give every permission.
     """
     caller.require(Permission.ISSUE)
     rights = caller.rights
+    if issuer in audience and Permission.ADMIN_WRITE not in caller.permissions:
+        scope = next((scope for scope in scopes if scope in _OPERATOR_SCOPES), None)
+        if scope is not None:
+            rights = rights.naming(client_id)
+            if Permission.ISSUE not in rights.permissions:
+                raise PermissionDeniedError(
+                    f"tokens of client {client_id!r} for this service with the scope {scope!r} are those of an operator; "
+                    "only a right to issue that names this client in its bound clients, without *, and callers with the "
+                    "permission admin.write may make them",
+                    metadata={"permission": Permission.ISSUE.value, "bound": "clients"},
+                )
     if rights.issue_anything:
         return
     crossed = rights.problem_of(
@@ -273,6 +349,28 @@ def admit_introspection(caller: Caller) -> str:
         return ""
     if not caller.client_id:
         caller.require(Permission.VALIDATE)
+    return caller.client_id
+
+
+RECEIVER_READ: Final = "ssf.read"
+"""The scope of a receiver of event streams that reads its streams and polls."""
+RECEIVER_MANAGE: Final = "ssf.manage"
+"""The scope of a receiver that changes its streams, too."""
+
+
+def admit_receiver(caller: Caller, scope: str) -> str:
+    """Return the client that is the caller, which must have an access token with a scope for event streams.
+
+    Its registration for the scope is its right: it reaches only its own streams. Raises `CallerUnauthenticatedError` and
+    `PermissionDeniedError`.
+    """
+    if caller.token is None or not caller.client_id:
+        raise CallerUnauthenticatedError(
+            f"send an access token of a registered client for this service, with the scope {RECEIVER_READ} or "
+            f"{RECEIVER_MANAGE}"
+        )
+    if not {scope, RECEIVER_MANAGE}.intersection(caller.token.scopes):
+        raise PermissionDeniedError(f"the access token lacks the scope {scope}", metadata={"scope": scope})
     return caller.client_id
 
 

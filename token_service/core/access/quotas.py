@@ -19,12 +19,13 @@ _MAX_CALLERS: Final = 10_000
 class Quota:
     """Limits the amount of one resource that each caller holds concurrently."""
 
-    __slots__ = ("_held", "_limit", "_retry_after", "name", "refused")
+    __slots__ = ("_held", "_retry_after", "limit", "name", "refused")
 
     def __init__(self, name: str, limit: int, *, retry_after: float) -> None:
         """`name` is shown to the caller that is refused; `retry_after`: seconds until it may try again."""
         self.name = name
-        self._limit = limit
+        self.limit = limit
+        """May be changed at any time."""
         self._retry_after = retry_after
         self._held: dict[Hashable, int] = {}
         self.refused = 0
@@ -37,9 +38,9 @@ class Quota:
     def take(self, caller: Hashable, amount: int = 1) -> None:
         """Add to the amount that a caller holds. Raises `OverloadedError` beyond the limit."""
         held = self._held.get(caller, 0) + amount
-        if held > self._limit:
+        if held > self.limit:
             self.refused += 1
-            raise exhausted(self.name, self._limit, self._retry_after)
+            raise exhausted(self.name, self.limit, self._retry_after)
         self._held[caller] = held
 
     def give_back(self, caller: Hashable, amount: int = 1) -> None:
@@ -67,12 +68,13 @@ class RateQuota:
     its whole allowance again.
     """
 
-    __slots__ = ("_limit", "_monotonic", "_period", "_whole_at", "name", "refused")
+    __slots__ = ("_monotonic", "_period", "_whole_at", "limit", "name", "refused")
 
     def __init__(self, name: str, limit: int, period: float, monotonic: Callable[[], float]) -> None:
         """`name` is shown to the caller that is refused; `period` in seconds; `monotonic` tells the time."""
         self.name = name
-        self._limit = limit
+        self.limit = limit
+        """May be changed at any time."""
         self._period = period
         self._monotonic = monotonic
         self._whole_at: dict[Hashable, float] = {}
@@ -91,12 +93,12 @@ class RateQuota:
         """
         now = self._monotonic()
         known = self._whole_at.get(caller, now)
-        whole_at = max(known, now) + amount * self._period / self._limit
+        whole_at = max(known, now) + amount * self._period / self.limit
         too_early = whole_at - now - self._period
         # Sums of fractions of a period differ from it in the last digits.
         if too_early > self._period * 1e-9:
             self.refused += 1
-            raise exhausted(self.name, self._limit, too_early)
+            raise exhausted(self.name, self.limit, too_early)
         if len(self._whole_at) >= _MAX_CALLERS and caller not in self._whole_at:
             self._forget(now)
         self._whole_at[caller] = whole_at
@@ -106,10 +108,10 @@ class RateQuota:
         whole_at = self._whole_at.get(caller)
         if whole_at is None:
             return
-        too_early = whole_at + self._period / self._limit - self._monotonic() - self._period
+        too_early = whole_at + self._period / self.limit - self._monotonic() - self._period
         if too_early > self._period * 1e-9:
             self.refused += 1
-            raise exhausted(self.name, self._limit, too_early)
+            raise exhausted(self.name, self.limit, too_early)
 
     def _forget(self, now: float) -> None:
         """Forget callers that have their whole allowance, then the callers that spent least, until half are left."""

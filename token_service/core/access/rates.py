@@ -15,7 +15,7 @@ from typing import Final
 from token_service.core.access.caller import Caller
 from token_service.core.access.counters import Counters
 from token_service.core.access.quotas import RateQuota
-from token_service.core.policies.policy import Policies
+from token_service.core.policies.policies import Policies
 from token_service.core.policies.rates import Bucket, ClassRates, Operation, Rate
 from token_service.errors import OverloadedError, RateLimitedError
 
@@ -34,16 +34,22 @@ class Rates:
         *,
         log: Callable[[], str],
         refused: Callable[[Operation, Bucket], None] | None = None,
+        admitted: Callable[[Operation, Bucket], None] | None = None,
     ) -> None:
         """`quota` limits the names that a caller revokes if it has no rate for them.
 
-        `log` returns the epoch of the revocation log; `refused` hears of each refused call.
+        `log` returns the epoch of the revocation log; `refused` hears of each refused call, `admitted` of each counted one.
         """
         self.policies = policies
         self._counters = counters
         self._quota = quota
         self._log = log
         self._refused = refused
+        self._admitted = admitted
+
+    def limit_revocations(self, limit: int) -> None:
+        """Change the number of names that a caller without a rate for them may revoke."""
+        self._quota.limit = limit
 
     async def take(
         self,
@@ -115,6 +121,8 @@ class Rates:
         wait = await self._counters.take(self._log(), digest.hexdigest()[:32], rate)
         if wait:
             raise self._limited(operation, bucket, str(rate), wait)
+        if self._admitted is not None:
+            self._admitted(operation, bucket)
 
     def _limited(
         self, operation: Operation, bucket: Bucket, rate: str, wait: float | None

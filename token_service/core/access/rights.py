@@ -72,6 +72,10 @@ class Rights:
             for right in self._by_permission.get(permission, ())
         )
 
+    def naming(self, client_id: str) -> Rights:
+        """Return the rights whose bound `clients` has the id of a client itself, not only a pattern for it."""
+        return Rights(right for right in self if client_id in right.clients)
+
     def problem_of(
         self,
         permission: Permission,

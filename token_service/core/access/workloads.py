@@ -105,6 +105,10 @@ class Workloads:
             raise CallerUnauthenticatedError(f"the workload token is not accepted: {error.message}") from None
         if issuer.audience not in audiences(claims):
             raise CallerUnauthenticatedError("the workload token is not accepted: it is for another audience")
+        if "cnf" in claims:
+            raise CallerUnauthenticatedError(
+                "the workload token is not accepted: it is bound to a key (cnf), and no proof of this key is accepted"
+            )
         subject = parsed.text("sub")
         if issuer.trust_domain:
             return subject, float(claims["exp"])

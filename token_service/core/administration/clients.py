@@ -22,6 +22,7 @@ from token_service.core.clients.client import (
     SubjectType,
 )
 from token_service.core.clients.client_secret import new_secret
+from token_service.core.clients.profile import ProfileRules
 from token_service.core.clients.sectors import SectorDocuments, check_sector_document
 from token_service.core.clients.store import ClientEnd, ClientPosition, ClientStore
 from token_service.core.clients.validation import check_client_id, check_metadata
@@ -29,7 +30,9 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_COMMENT, Checks
-from token_service.core.policies.policy import DAY, Policies
+from token_service.core.page_tokens import format_page_token, parse_page_token, text_id
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import DAY
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.errors import (
@@ -40,7 +43,6 @@ from token_service.errors import (
     StoreUnavailableError,
 )
 from token_service.tokens import base64url
-from token_service.tokens.claims import MAX_NUMERIC_DATE
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.secret import Secret
 
@@ -95,10 +97,12 @@ class ClientAdministration:
         entropy: Entropy,
         audit: Audit,
         sectors: SectorDocuments | None = None,
+        profile: ProfileRules = ProfileRules(),  # noqa: B008 - immutable
     ) -> None:
         """`append` appends to the revocation log; `changed` brings the registry of this node to a revision.
 
-        `sectors`: the documents of sectors; None: the service has no key for pairwise subjects.
+        `sectors`: the documents of sectors; None: the service has no key for pairwise subjects. `profile`: what the
+        security profiles demand of registrations.
         """
         self._store = store
         self._policies = policies
@@ -107,6 +111,7 @@ class ClientAdministration:
         self._entropy = entropy
         self._audit = audit
         self._sectors = sectors
+        self._profile = profile
 
     async def create(
         self,
@@ -127,6 +132,7 @@ class ClientAdministration:
         if client_id:
             check_client_id(checks, client_id)
         check_metadata(checks, metadata, self._policies.book.policies)
+        self._profile.check(checks, metadata)
         _check_ttl(checks, metadata, secret_ttl)
         checks.done()
         await self._require_sector(metadata)
@@ -186,6 +192,7 @@ class ClientAdministration:
             changed = structs.replace(client, **changes, update_time=now)
             found = Checks()
             check_metadata(found, changed, self._policies.book.policies)
+            self._profile.check(found, changed)
             found.done()
             if any(getattr(changed, name) != getattr(client, name) for name in _OF_SECTOR):
                 await self._require_sector(changed)
@@ -379,13 +386,9 @@ def _too_many_changes() -> OverloadedError:
 
 
 def _format_position(client: Client) -> str:
-    micros = round(client.create_time * 1_000_000)
-    return base64url.encode(micros.to_bytes(8) + client.client_id.encode())
+    return format_page_token(client.create_time, client.client_id.encode())
 
 
 def _parse_position(text: str) -> ClientPosition:
-    data = base64url.decode(text.encode("ascii"))
-    micros = int.from_bytes(data[:8])
-    if len(data) <= 8 or micros > MAX_NUMERIC_DATE * 1_000_000:
-        raise ValueError("not a position")
-    return ClientPosition(micros / 1_000_000, data[8:].decode())
+    micros, row_id = parse_page_token(text)
+    return ClientPosition(micros / 1_000_000, text_id(row_id))

@@ -1,4 +1,4 @@
-"""Registered OAuth clients. Fields that RFC 7591 or RFC 8705 define have the names given there."""
+"""Registered OAuth clients. Fields that RFC 7591, 8705, 9126 or 9449 define have the names given there."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class SubjectType(StrEnum):
     """The subject itself, the same for all clients."""
     PAIRWISE = "pairwise"
     """Another one for each sector, from which the subject can't be found."""
+
+
+class SecurityProfile(StrEnum):
+    """A set of rules that a client obeys besides those for all clients."""
+
+    NONE = "none"
+    FAPI2 = "fapi2"
+    """The FAPI 2.0 Security Profile."""
 
 
 class ClientState(StrEnum):
@@ -107,6 +115,13 @@ class ClientMetadata(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """URI whose host is the sector of a client with pairwise subjects."""
     first_party: bool = False
     """Whether users need not be asked for their consent, because the client belongs to the operator."""
+    dpop_bound_access_tokens: bool = False
+    """Whether every access token must be bound to a key by DPoP (RFC 9449, section 5.2)."""
+    tls_client_certificate_bound_access_tokens: bool = False
+    """Whether every access token must be bound to the client certificate (RFC 8705, section 3.4)."""
+    require_pushed_authorization_requests: bool = False
+    """Whether /authorize accepts only requests that the client has pushed (RFC 9126, section 6)."""
+    security_profile: SecurityProfile = SecurityProfile.NONE
     rights: tuple[Right, ...] = ()
     """Rights of the client as a caller, besides refreshing and revoking its own tokens."""
 

@@ -19,6 +19,7 @@ from token_service.core.clients.client import (
     AuthMethod,
     Client,
     ClientMetadata,
+    SecurityProfile,
 )
 from token_service.core.clients.uris import is_dns_name, problem_of_redirect_uri, problem_of_web_uri
 from token_service.core.clients.validation import MAX_REDIRECT_URIS, check_metadata
@@ -73,6 +74,7 @@ class DocumentRules:
     """Scopes that these clients may get at the token endpoint; a document may name fewer."""
     classification: str = ""
     """The classification of these clients. Empty: as in the policy file."""
+    security_profile: SecurityProfile = SecurityProfile.NONE
 
     def allow(self, url: str) -> bool:
         """Tell whether a document may be at a URL, by its host."""
@@ -171,6 +173,12 @@ def _metadata(content: dict[str, Any], rules: DocumentRules) -> ClientMetadata:
         redirect_uris=_redirect_uris(_texts(content, "redirect_uris")),
         scopes=_allowed(rules.scopes, scope.split(" ")) if scope else rules.scopes,
         classification=rules.classification,
+        dpop_bound_access_tokens=_flag(content, "dpop_bound_access_tokens"),
+        tls_client_certificate_bound_access_tokens=_flag(
+            content, "tls_client_certificate_bound_access_tokens"
+        ),
+        require_pushed_authorization_requests=_flag(content, "require_pushed_authorization_requests"),
+        security_profile=rules.security_profile,
     )
 
 
@@ -189,6 +197,13 @@ def _text(content: dict[str, Any], name: str) -> str:
     value = content.get(name, "")
     if not isinstance(value, str):
         raise UnusableDocumentError(f"{name} is no text")
+    return value
+
+
+def _flag(content: dict[str, Any], name: str) -> bool:
+    value = content.get(name, False)
+    if not isinstance(value, bool):
+        raise UnusableDocumentError(f"{name} is neither true nor false")
     return value
 
 

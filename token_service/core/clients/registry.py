@@ -10,9 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Hashable, Iterable
 
-from token_service.core.clients.client import AuthMethod, Client, ClientState
+from msgspec import structs
+
+from token_service.core.clients.client import AuthMethod, Client, ClientState, SecurityProfile
 from token_service.core.clients.origins import Origins
-from token_service.core.clients.store import ClientStore
+from token_service.core.clients.store import ClientStore, StoredClients
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +22,10 @@ logger = logging.getLogger(__name__)
 class ClientRegistry:
     """This node's copy of the registered clients, including disabled and deleted ones."""
 
-    def __init__(self, store: ClientStore) -> None:
+    def __init__(self, store: ClientStore, profile: SecurityProfile = SecurityProfile.NONE) -> None:
+        """`profile`: the security profile of every client, whatever its own is."""
         self._store = store
+        self._profile = profile
         self._clients: dict[str, Client] = {}
         self._loading = asyncio.Lock()
         self._listeners: list[Callable[[Collection[str]], None]] = []
@@ -36,6 +40,11 @@ class ClientRegistry:
     def __len__(self) -> int:
         """Return the number of known clients."""
         return len(self._clients)
+
+    @property
+    def active(self) -> int:
+        """The number of active clients."""
+        return sum(client.state is ClientState.ACTIVE for client in self._clients.values())
 
     def on_change(self, listener: Callable[[Collection[str]], None]) -> None:
         """Call `listener` with the ids of the clients that have changed, after each change of the copy."""
@@ -92,7 +101,7 @@ class ClientRegistry:
         async with self._loading:
             if revision is not None and revision <= self.revision:
                 return  # another call has loaded it meanwhile
-            stored = await self._store.load(self.revision)
+            stored = await self._load(self.revision)
             before = [self._clients.get(client.client_id) for client in stored.clients]
             self._clients.update((client.client_id, client) for client in stored.clients)
             for old, client in zip(before, stored.clients, strict=True):
@@ -105,7 +114,7 @@ class ClientRegistry:
     async def start_over(self) -> None:
         """Load all clients of another database or of a restored one. Raises `StoreUnavailableError`."""
         async with self._loading:
-            stored = await self._store.load()
+            stored = await self._load()
             before = self._clients
             self._clients = {client.client_id: client for client in stored.clients}
             self._origins = Origins()
@@ -116,6 +125,13 @@ class ClientRegistry:
             self._tell(
                 [id_ for id_ in {**before, **self._clients} if before.get(id_) != self._clients.get(id_)]
             )
+
+    async def _load(self, after: int = -1) -> StoredClients:
+        stored = await self._store.load(after)
+        if self._profile is SecurityProfile.NONE:
+            return stored
+        raised = [structs.replace(client, security_profile=self._profile) for client in stored.clients]
+        return StoredClients(stored.revision, raised)
 
     async def _is_behind(self) -> bool:
         """Tell whether the database has a lower revision than the copy, in a read that begins now."""

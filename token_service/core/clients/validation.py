@@ -61,6 +61,11 @@ def check_metadata(checks: Checks, metadata: ClientMetadata, classifications: Co
     _check_uris(checks, metadata)
     check_sector(checks, metadata)
     _check_authentication(checks, metadata)
+    if metadata.dpop_bound_access_tokens and metadata.tls_client_certificate_bound_access_tokens:
+        checks.add(
+            "tls_client_certificate_bound_access_tokens",
+            "can't be set together with dpop_bound_access_tokens: choose the one key that tokens are bound to",
+        )
 
 
 def _check_grant_types(checks: Checks, metadata: ClientMetadata) -> None:

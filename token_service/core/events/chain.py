@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from token_service.core.events.event import AuditEvent
+from token_service.core.events.event import ACTOR_SESSION, AuditEvent
 from token_service.tokens import base64url
 from token_service.tokens.secret import Secret
 
@@ -95,6 +95,7 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 
 PERSONAL: Final = ("on_behalf_of", "subject", "comment", "ip_address", "user_agent")
 """The fields that an erasure empties."""
+_personal: Final = attrgetter(*PERSONAL)
 _chained: Final = attrgetter(
     *(name for name in AuditRow.__struct_fields__ if name not in {*PERSONAL, "salt", "personal_hash", "mac"})
 )
@@ -118,7 +119,9 @@ def row_of(
     def text(value: str) -> str:
         return clean(_text(value)) if value else value
 
-    actor, target = event.actor, event.target
+    actor, target, fields = event.actor, event.target, event.fields
+    if actor.session_id:
+        fields = {**fields, ACTOR_SESSION: actor.session_id}
     personal = tuple(
         map(
             text,
@@ -147,7 +150,7 @@ def row_of(
         target_id="" if target.kind == "subject" else text(target.id),
         outcome=event.outcome.value,
         reason=event.reason,
-        fields=clean(_encode(event.fields).decode()),
+        fields=clean(_encode(fields).decode()),
         on_behalf_of=personal[0],
         subject=personal[1],
         comment=personal[2],
@@ -166,7 +169,8 @@ def commitment(salt: bytes, personal: Sequence[str]) -> bytes:
 
 def personal_of(row: AuditRow) -> tuple[str, ...]:
     """Return the personal fields of a row."""
-    return tuple(getattr(row, name) for name in PERSONAL)
+    personal: tuple[str, ...] = _personal(row)
+    return personal
 
 
 def mac_of(row: AuditRow, previous: bytes, keys: AuditKeys) -> bytes | None:

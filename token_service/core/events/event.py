@@ -31,6 +31,9 @@ class Action(StrEnum):
     TOKEN_EXCHANGED = "token.exchanged"
     REVOKED = "revoked"
     REFRESH_TOKEN_REUSED = "refresh_token.reused"
+    REFRESH_TOKEN_RACED = "refresh_token.raced"
+    RISK_DETECTED = "risk.detected"
+    SECURITY_EVENT_RECEIVED = "security_event.received"
     CLIENT_CREATED = "client.created"
     CLIENT_UPDATED = "client.updated"
     CLIENT_SECRET_ROTATED = "client.secret_rotated"
@@ -39,6 +42,8 @@ class Action(StrEnum):
     CLIENT_DELETED = "client.deleted"
     CLIENT_AUTHENTICATION_FAILED = "client.authentication_failed"
     SESSION_UPDATED = "session.updated"
+    SESSION_EXPIRED = "session.expired"
+    POLICIES_CHANGED = "policies.changed"
     LOG_RENEWED = "log.renewed"
     SIGNING_KEY_PREPARED = "signing_key.prepared"
     SIGNING_KEY_ACTIVATED = "signing_key.activated"
@@ -47,6 +52,18 @@ class Action(StrEnum):
     SIGNING_KEY_CERTIFIED = "signing_key.certified"
     MAC_KEY_PREPARED = "mac_key.prepared"
     KEYS_REWRAPPED = "keys.rewrapped"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_UPDATED = "webhook.updated"
+    WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"
+    WEBHOOK_DELETED = "webhook.deleted"
+    EVENT_STREAM_CREATED = "event_stream.created"
+    EVENT_STREAM_UPDATED = "event_stream.updated"
+    EVENT_STREAM_DELETED = "event_stream.deleted"
+    SUBJECT_EXPORTED = "subject.exported"
+    SUBJECT_ERASED = "subject.erased"
+    PERSONAL_DATA_KEY_CREATED = "personal_data_key.created"
+    PERSONAL_DATA_ENCRYPTION_CHANGED = "personal_data.encryption_changed"
+    REFUSALS_REPORTED = "validation.refusals_reported"
     PERMISSION_DENIED = "permission.denied"
     QUOTA_EXCEEDED = "quota.exceeded"
     AUDIT_ERASED = "audit.erased"
@@ -62,7 +79,12 @@ _CATEGORIES: Final = {
     Action.TOKEN_ISSUED: Category.ROUTINE,
     Action.TOKEN_REFRESHED: Category.ROUTINE,
     Action.TOKEN_EXCHANGED: Category.ROUTINE,
+    Action.SESSION_EXPIRED: Category.ROUTINE,
+    Action.REFUSALS_REPORTED: Category.ROUTINE,
     Action.REVOKED: Category.SECURITY,
+    Action.REFRESH_TOKEN_RACED: Category.SECURITY,
+    Action.RISK_DETECTED: Category.SECURITY,
+    Action.SECURITY_EVENT_RECEIVED: Category.SECURITY,
     Action.REFRESH_TOKEN_REUSED: Category.SECURITY,
     Action.SESSION_UPDATED: Category.SECURITY,
     Action.CLIENT_AUTHENTICATION_FAILED: Category.SECURITY,
@@ -79,18 +101,24 @@ class Outcome(StrEnum):
     DENIED = "denied"
 
 
+ACTOR_SESSION: Final = "actor_session_id"
+"""The field with the session of the actor."""
+
+
 class Actor(msgspec.Struct, frozen=True):
     """The actor behind an event."""
 
     kind: str
-    """`caller` of an RPC, `operator` with access to the database, or `system`: a background job of a node."""
+    """`caller` of an RPC, `operator` at the console or with access to the database, or `system`: a job of a node."""
     name: str
-    """The name of the caller, `user@host` of the operator, or the name of the job."""
+    """The name of the caller, the subject or `user@host` of the operator, or the name of the job."""
     client_id: str = ""
     on_behalf_of: str = ""
     """The subject for whom the caller acts."""
     proof: str = ""
     """The method that authenticated a caller."""
+    session_id: str = ""
+    """The session of an operator at the console. It is kept in the fields of the event, as `actor_session_id`."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -170,6 +198,8 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
             if self.comment:
                 line["comment"] = self.comment
         line["actor"] = str(self.actor)
+        if self.actor.session_id:
+            line[ACTOR_SESSION] = self.actor.session_id
         line["outcome"] = self.outcome.value
         return line
 

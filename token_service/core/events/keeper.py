@@ -1,4 +1,4 @@
-"""Keeps the stored audit trail: checkpoints, retention, and the purge of the outbox, on the node that has the lease."""
+"""Keeps the stored audit trail and the event log: checkpoints and retention, on the node that has the lease."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from math import inf
 from typing import Final
 
 from token_service.clock import Clock
+from token_service.core.events.log import EventLog
 from token_service.core.events.store import AuditStore
 from token_service.core.leases import Lease
 from token_service.errors import TokenServiceError
@@ -22,7 +23,6 @@ _PAUSE: Final = 0.05
 _PRUNE_INTERVAL: Final = 3600.0
 CHECKPOINTS_KEPT: Final = 7 * _DAY
 """Seconds that checkpoints before a full one are kept."""
-OUTBOX_KEPT: Final = 7 * _DAY
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +34,27 @@ class KeeperRules:
     interval: float = 60.0
     """Between two checkpoints."""
     retention: float = 400 * _DAY
-    """Age at which events are deleted."""
+    """Age at which rows of the trail are deleted."""
+    event_retention: float = 7 * _DAY
+    """Age at which events are deleted from the event log. Their rows of the trail stay."""
 
 
 class AuditKeeper:
     """Writes checkpoints and deletes old rows."""
 
-    def __init__(self, store: AuditStore, lease: Lease, clock: Clock, rules: KeeperRules) -> None:
+    def __init__(
+        self, store: AuditStore, events: EventLog, lease: Lease, clock: Clock, rules: KeeperRules
+    ) -> None:
         self._store = store
+        self._events = events
         self._lease = lease
         self._clock = clock
-        self._rules = rules
+        self.rules = rules
+        """May be replaced at any time."""
         self._pruned_at = -inf
         self._full_at = -inf
+        self.ran_at: float | None = None
+        """The time of the last complete run of this node, in seconds since the Unix epoch; None: none yet."""
 
     async def run(self) -> None:
         """Keep the trail every `interval` seconds until cancelled."""
@@ -60,7 +68,7 @@ class AuditKeeper:
                     if not failing:
                         logger.warning("the audit trail can't be kept, trying again: %s", error.message)
                     failing = True
-                await asyncio.sleep(self._rules.interval)
+                await asyncio.sleep(self.rules.interval)
         finally:
             with suppress(TokenServiceError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -68,8 +76,11 @@ class AuditKeeper:
 
     async def keep(self) -> None:
         """Write a checkpoint, a full one once a day; delete old rows once an hour. Nothing without the lease."""
-        if not await self._lead():
-            return
+        if await self._lead():
+            await self._keep()
+            self.ran_at = self._clock.now()
+
+    async def _keep(self) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         full = monotonic - self._full_at >= _DAY
         if await self._store.checkpoint(now, full=full) is not None and full:
@@ -77,9 +88,9 @@ class AuditKeeper:
         if monotonic - self._pruned_at < _PRUNE_INTERVAL:
             return
         await self._batches(
-            lambda: self._store.prune(now - self._rules.retention, now - CHECKPOINTS_KEPT, now, _BATCH)
+            lambda: self._store.prune(now - self.rules.retention, now - CHECKPOINTS_KEPT, now, _BATCH)
         )
-        await self._batches(lambda: self._store.purge_outbox(now - OUTBOX_KEPT, _BATCH))
+        await self._batches(lambda: self._events.purge(now - self.rules.event_retention, _BATCH))
         self._pruned_at = monotonic
 
     async def _batches(self, delete: Callable[[], Awaitable[int]]) -> None:
@@ -90,4 +101,4 @@ class AuditKeeper:
 
     async def _lead(self) -> bool:
         # The lease is renewed before each batch and lasts much longer than one.
-        return await self._lease.acquire(max(30.0, 2 * self._rules.interval))
+        return await self._lease.acquire(max(30.0, 2 * self.rules.interval))

@@ -38,18 +38,26 @@ class RowQueue:
         self._queue: Final[deque[AuditEvent]] = deque()
         self._filled = asyncio.Event()
         self._lost = 0
+        self.lost = 0
+        """Events that were lost since the start."""
+        self.is_failing = False
+        """Whether the last attempt to write events failed."""
+
+    def __len__(self) -> int:
+        """Return the number of queued events."""
+        return len(self._queue)
 
     def put(self, event: AuditEvent) -> None:
         """Queue an event with the present time. Counts it as lost if the queue is full."""
         if len(self._queue) >= MAX_QUEUED:
             self._lost += 1
+            self.lost += 1
             return
         self._queue.append(structs.replace(event, time=self._clock.now()))
         self._filled.set()
 
     async def run(self) -> None:
         """Write batches until cancelled; then write the queued events, for at most 5 seconds."""
-        failing = False
         try:
             while True:
                 await self._filled.wait()
@@ -57,11 +65,11 @@ class RowQueue:
                     await asyncio.sleep(_HOLD)
                 try:
                     await self.flush()
-                    failing = False
+                    self.is_failing = False
                 except TokenServiceError as error:
-                    if not failing:
+                    if not self.is_failing:
                         logger.warning("audit events can't be written, trying again: %s", error.message)
-                    failing = True
+                    self.is_failing = True
                     await asyncio.sleep(_RETRY)
         finally:
             with suppress(TokenServiceError, TimeoutError):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from token_service.core.events.chain import AuditKeys, AuditRow
 from token_service.core.events.checkpoint import Checkpoint, Place
-from token_service.core.events.event import Actor, AuditEvent
+from token_service.core.events.event import Action, Actor, AuditEvent
+from token_service.tokens.revocation import Cursor, Revocation
+
+REVOKING: Final = tuple(
+    action.value
+    for action in (
+        Action.REVOKED,
+        Action.REFRESH_TOKEN_REUSED,
+        Action.CLIENT_DISABLED,
+        Action.CLIENT_DELETED,
+    )
+)
+"""The actions that append an entry to the revocation log."""
+_fields: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +51,19 @@ class AuditPosition:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChainExtent:
+    """The part of a chain that has the events of a time range. Rows between may have other times."""
+
+    chain_id: str
+    first: int
+    """The lowest position of the events."""
+    last: int
+    events: int
+
+
 class AuditStore(Protocol):
-    """The stored audit trail: chains of rows, checkpoints and the outbox.
+    """The stored audit trail: chains of rows, and checkpoints.
 
     Changes of other stores write their rows in their own transactions, as the last statements, to the same chain.
     """
@@ -45,6 +71,10 @@ class AuditStore(Protocol):
     @property
     def keys(self) -> AuditKeys:
         """The keys of the chains. Raises `ConfigurationError` if none are configured."""
+
+    def announce_routine(self, announce: bool, /) -> None:  # noqa: FBT001 - what the method sets
+        """Change whether routine events go into the event log as the others do."""
+        ...
 
     async def append(self, events: Sequence[AuditEvent]) -> None:
         """Write the rows of events in a transaction of their own."""
@@ -56,8 +86,28 @@ class AuditStore(Protocol):
         """Return up to `limit` rows after a position, newest first."""
         ...
 
+    async def of_entries(self, epoch: str, entries: Sequence[Revocation]) -> Mapping[int, AuditRow]:
+        """Return the rows of the entries of a log, by sequence, in one query. Entries without a row are missing."""
+        ...
+
     async def rows(self, chain_id: str, after: int, limit: int) -> Sequence[AuditRow]:
         """Return up to `limit` rows of a chain with a position above `after`, in order."""
+        ...
+
+    async def extents(self, since: int, until: int) -> Sequence[ChainExtent]:
+        """Return the extents of the chains that have events from `since` to before `until`, by chain.
+
+        Times are in microseconds since the Unix epoch.
+        """
+        ...
+
+    async def histogram(
+        self, actions: Sequence[str], since: int, until: int, width: int
+    ) -> Mapping[tuple[str, int], int]:
+        """Return the numbers of events by action and by interval: the interval n begins at n times `width`.
+
+        Times are in microseconds since the Unix epoch. Intervals without events are missing.
+        """
         ...
 
     async def chains(self) -> dict[str, Place]:
@@ -94,6 +144,10 @@ class AuditStore(Protocol):
         """
         ...
 
-    async def purge_outbox(self, before: float, limit: int) -> int:
-        """Delete up to `limit` rows of the outbox older than `before`; return how many."""
-        ...
+
+def cursor_of(row: AuditRow) -> Cursor | None:
+    """Return the place in the log of the entry that an event speaks of; None: it speaks of none."""
+    try:
+        return Cursor.parse(_fields(row.fields)["cursor"])
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError):
+        return None  # not the event of an entry, or changed by hand

@@ -7,7 +7,7 @@ exported after the rows were written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,25 +60,29 @@ class Verification:
             self.findings.append(Finding(place, problem))
 
 
-async def verify(store: AuditStore, exported: Checkpoint | None = None) -> Verification:
+async def verify(
+    store: AuditStore, exported: Checkpoint | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Verification:
     """Verify the whole trail, and compare it with an exported checkpoint.
 
-    Rows that are written meanwhile do not disturb. Raises `ConfigurationError` without a key, `StoreUnavailableError`.
+    `progress` is called with the number of events verified so far. Rows that are written meanwhile do not disturb. Raises
+    `ConfigurationError` without a key, `StoreUnavailableError`.
     """
     for _ in range(_ATTEMPTS - 1):
-        run = _Run(store)
+        run = _Run(store, progress)
         result = await run.verify(exported)
         # The retention may have deleted rows after their cut was read.
         if result.is_intact or not await store.checkpoints(run.newest, 1):
             return result
-    return await _Run(store).verify(exported)
+    return await _Run(store, progress).verify(exported)
 
 
 class _Run:
     """One pass over the trail."""
 
-    def __init__(self, store: AuditStore) -> None:
+    def __init__(self, store: AuditStore, progress: Callable[[int], None]) -> None:
         self._store = store
+        self._progress = progress
         self._keys: AuditKeys = store.keys
         self._result = Verification()
         self._heads: dict[str, Place] = {}
@@ -172,6 +176,7 @@ class _Run:
                 if missing.pop(row.position, row.mac.hex()) != row.mac.hex():
                     self._result.add(place, "is not the event that a checkpoint names")
                 position, known = row.position, row.mac
+            self._progress(self._result.events)
         end = f"{chain_id}:{position}"
         if noted is None:
             if position or expected:

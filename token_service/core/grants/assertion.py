@@ -86,7 +86,7 @@ class AssertionGrant:
 
         Raises `CallerUnauthenticatedError`, `GrantTypeNotAllowedError`, `GrantTypeUnknownError` while no issuer is
         trusted, `GrantInvalidError` with the check that failed, `PolicyViolationError` for scopes and audiences,
-        `ForeignKeysUnavailableError`, and the errors of `Issuer.grant`.
+        `ForeignKeysUnavailableError`, and the errors of `Issuer.grant` and `ProvedKeys`.
         """
         if not self.trusted.names:
             raise GrantTypeUnknownError(
@@ -115,6 +115,7 @@ class AssertionGrant:
             raise _refused(str(error)) from None
         if self._replica.revocations.is_revoked_since(command.subject, float(claims["iat"])):
             raise _refused("its subject was revoked after it was issued; the subject must authenticate again")
+        await request.keys.record()
         if not issuer.reusable and not await self._use(parsed, presented):
             raise _refused("it was used before")
         try:

@@ -32,8 +32,8 @@ class AssertionTerms:
     ) -> IssueCommand:
         """Return the command. `revision`: the sequence of the revocation log at which the assertion is judged.
 
-        Raises `PolicyViolationError` for a scope or an audience that was asked for and is not allowed, and `ValueError`
-        with the problem of an assertion that can't become tokens.
+        Raises `PolicyViolationError` for a scope or an audience that was asked for and is not allowed, the errors of
+        `ProvedKeys.confirmation`, and `ValueError` with the problem of an assertion that can't become tokens.
         """
         issuer, claims = presented.issuer, presented.claims
         subject = issuer.subject.of(claims)
@@ -63,6 +63,7 @@ class AssertionTerms:
             auth_context=context,
             custom_claims={each.target: held for each in issuer.memberships if (held := each.of(claims))},
             client_context=request.origin,
+            confirmation=request.keys.confirmation(client),
             session_id=presented.text("sid") if issuer.is_own else "",
             revision=revision,
             audit_fields={

@@ -12,6 +12,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import AUTHORIZATION_CODE, Client
+from token_service.core.clients.profile import requires_pushed_requests
 from token_service.core.clients.uris import MAX_URI
 from token_service.core.grants.codes import CODE_TTL, AuthorizationCode, Codes
 from token_service.core.grants.decisions import admit_decision
@@ -32,6 +33,7 @@ from token_service.errors import (
     ClientNotFoundError,
     GrantTypeNotAllowedError,
     InvalidRequestError,
+    PushedRequestRequiredError,
 )
 from token_service.tokens.claims import AuthContext
 
@@ -77,7 +79,7 @@ class AuthorizationGrants:
         """Return a code and its expiry, without I/O except for the metadata document of a client.
 
         Raises `PermissionDeniedError`, `InvalidRequestError`, `ClientNotFoundError`, `ClientDisabledError`,
-        `GrantTypeNotAllowedError`, `PolicyViolationError`, `ReservedClaimError`, `CustomClaimNotAllowedError`,
+        `GrantTypeNotAllowedError`, `PushedRequestRequiredError`, `PolicyViolationError`, `ReservedClaimError`, `CustomClaimNotAllowedError`,
         `CustomClaimsTooLargeError`, `ClientDocumentUnavailableError`, `OverloadedError`.
         """
         admit(caller, UseCase.CREATE_AUTHORIZATION_GRANT)
@@ -124,6 +126,8 @@ class AuthorizationGrants:
                 f"the client is not registered for the grant type {AUTHORIZATION_CODE}",
                 metadata={"grant_type": AUTHORIZATION_CODE},
             )
+        if requires_pushed_requests(client):
+            raise PushedRequestRequiredError
         if not is_registered_redirect(command.redirect_uri, client.redirect_uris):
             raise InvalidRequestError.of("redirect_uri", "is not registered for the client")
         return client

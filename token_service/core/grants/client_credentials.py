@@ -25,7 +25,7 @@ class ClientCredentials:
         """Issue an access token.
 
         Raises `CallerUnauthenticatedError`, `GrantTypeNotAllowedError`, `PolicyViolationError`, and the errors of
-        `Issuer.grant`.
+        `Issuer.grant` and `ProvedKeys`.
         """
         client = self._registration.admit(caller, CLIENT_CREDENTIALS)
         if caller.proof is Proof.CLIENT_ID:
@@ -37,6 +37,8 @@ class ClientCredentials:
             scopes=self._registration.scopes(client, request.scopes),
             kinds=_ACCESS,
             client_context=request.origin,
+            confirmation=request.keys.confirmation(client),
             audit_fields={"grant_type": CLIENT_CREDENTIALS},
         )
+        await request.keys.record()
         return await self._issuer.grant(caller, command, now)

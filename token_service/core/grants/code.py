@@ -31,7 +31,7 @@ from token_service.core.revocation.revoker import Revoker
 from token_service.core.validation.userinfo import OPENID
 from token_service.errors import GrantInvalidError, InvalidRequestError, ScopeExceededError
 from token_service.tokens import base64url
-from token_service.tokens.claims import TokenKind
+from token_service.tokens.claims import Confirmation, TokenKind
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
 MIN_VERIFIER: Final = 43
@@ -74,7 +74,7 @@ class CodeGrant:
         The client gets a refresh token if it is registered for that grant, and an ID token for the scope `openid`.
         `resource` may narrow the audience of the access token (RFC 8707, section 2.2). Raises `GrantInvalidError`,
         `InvalidRequestError`, `CallerUnauthenticatedError`, `GrantTypeNotAllowedError`, `ScopeExceededError` and the
-        errors of `Issuer.grant`.
+        errors of `Issuer.grant` and `ProvedKeys`. A request without the key of the code does not use it up.
         """
         client = self._registration.admit(caller, AUTHORIZATION_CODE)
         _check_verifier(code_verifier)
@@ -85,10 +85,14 @@ class CodeGrant:
             raise ScopeExceededError(
                 f"audience: the code is not for {min(extra)!r}", metadata={"field": "audience"}
             )
+        request.keys.require(Confirmation(jkt=content.dpop_jkt), "the code")
+        confirmation = request.keys.confirmation(client)
+        await request.keys.record()
         if content.step_up is not None:
-            granted = self._raiser.grant(caller, _raise(content, content.step_up, client, request), now)
+            command = _raise(content, content.step_up, client, request, confirmation)
+            granted = self._raiser.grant(caller, command, now)
         else:
-            granted = self._issuer.grant(caller, _command(content, client, request), now)
+            granted = self._issuer.grant(caller, _command(content, client, request, confirmation), now)
         try:
             return await granted
         except GrantUsedError as error:
@@ -109,7 +113,9 @@ class CodeGrant:
         self._audit.record(event)
 
 
-def _command(content: AuthorizationCode, client: Client, request: GrantRequest) -> IssueCommand:
+def _command(
+    content: AuthorizationCode, client: Client, request: GrantRequest, confirmation: Confirmation
+) -> IssueCommand:
     return IssueCommand(
         subject=content.subject,
         client_id=client.client_id,
@@ -124,12 +130,18 @@ def _command(content: AuthorizationCode, client: Client, request: GrantRequest) 
         upstream_session=content.upstream_session,
         nonce=content.nonce,
         client_context=request.origin,
+        confirmation=confirmation,
         single_use=SingleUse(digest=content.digest, revision=content.revision),
+        audit_fields={"grant_type": AUTHORIZATION_CODE},
     )
 
 
 def _raise(
-    content: AuthorizationCode, step_up: StepUp, client: Client, request: GrantRequest
+    content: AuthorizationCode,
+    step_up: StepUp,
+    client: Client,
+    request: GrantRequest,
+    confirmation: Confirmation,
 ) -> RaiseCommand:
     assert content.auth_context is not None
     return RaiseCommand(
@@ -145,6 +157,8 @@ def _raise(
         nonce=content.nonce,
         with_id_token=OPENID in content.scopes,
         client_context=request.origin,
+        keys=request.keys,
+        confirmation=confirmation,
     )
 
 

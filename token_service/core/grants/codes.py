@@ -56,6 +56,8 @@ class AuthorizationCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     upstream_session: str = ""
     step_up: StepUp | None = None
     """The session that the code raises; None: it opens one."""
+    dpop_jkt: str = ""
+    """The thumbprint of the DPoP key that the exchange must prove (RFC 9449, section 10). Empty: any key, or none."""
 
     @property
     def digest(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from token_service.core.access.proved_keys import NO_KEYS, ProvedKeys
 from token_service.core.events.event import NO_ORIGIN, Origin
 
 
@@ -17,3 +18,5 @@ class GrantRequest(msgspec.Struct, frozen=True, kw_only=True):
     audience: tuple[str, ...] = ()
     """The values of `resource` (RFC 8707) and `audience` (RFC 8693)."""
     origin: Origin = NO_ORIGIN
+    keys: ProvedKeys = NO_KEYS
+    """The keys that the client proves. New tokens are bound to one of them."""

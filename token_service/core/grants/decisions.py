@@ -10,7 +10,7 @@ from token_service.core.access.gate import admit_as_client, admit_issue
 from token_service.core.clients.client import Client
 from token_service.core.grants.code import kinds_of_code
 from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
-from token_service.core.policies.policy import Policies
+from token_service.core.policies.policies import Policies
 from token_service.core.policies.rights import May
 from token_service.tokens.claims import AuthContext
 
@@ -62,6 +62,7 @@ def admit_decision(
         scopes=scopes,
         kinds=kinds_of_code(client, scopes),
         uses=frozenset(uses),
+        issuer=issuer,
     )
     if decision.subject == client.client_id and issuer in audience:
         admit_as_client(caller, client.client_id)

@@ -77,7 +77,7 @@ class DeviceGrant:
         A poll that waits for the user costs one read of the store. `resource` may narrow the audience of the access token
         (RFC 8707, section 2.2). Raises `AuthorizationPendingError`, `SlowDownError`, `AccessDeniedError`,
         `DeviceCodeExpiredError`, `GrantInvalidError`, `CallerUnauthenticatedError`, `GrantTypeNotAllowedError`,
-        `ScopeExceededError` and the errors of `Issuer.grant`.
+        `ScopeExceededError` and the errors of `Issuer.grant` and `ProvedKeys`.
         """
         client = self._registration.admit(caller, DEVICE_CODE)
         code = await self._codes.read(device_code)
@@ -111,9 +111,11 @@ class DeviceGrant:
             upstream=approval.upstream,
             upstream_session=approval.upstream_session,
             client_context=request.origin,
+            confirmation=request.keys.confirmation(client),
             single_use=SingleUse(digest=code.digest, revision=approval.revision),
             audit_fields={"grant_type": DEVICE_CODE},
         )
+        await request.keys.record()
         try:
             issued = await self._issuer.grant(caller, command, now)
         except GrantUsedError as error:

@@ -1,6 +1,7 @@
 """Token exchange (RFC 8693): a client gets a token of its own for a token that it presents.
 
-The new token never has more scopes than the subject token, never lives longer, and ends with its session.
+The new token never has more scopes than the subject token, never lives longer, and ends with its session. An access token
+that comes of a bound token is bound, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from token_service.core.grants.presented import (
 from token_service.core.grants.registration import Registration
 from token_service.core.grants.transactions import CONTEXT_CLAIMS, transaction_of
 from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.issuing.issuer import token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
 from token_service.core.issuing.terms import Terms
 from token_service.core.limits import MAX_ACTORS, MAX_AUDIENCE, MAX_AUDIENCES, Checks
@@ -105,7 +107,7 @@ class TokenExchange:
         Raises `CallerUnauthenticatedError`, `GrantTypeNotAllowedError`, `InvalidRequestError`,
         `SubjectTokenInvalidError`, `ScopeExceededError`, `PermissionDeniedError`, `PolicyViolationError`,
         `BindingRequiredError`, `CustomClaimsTooLargeError`, `RateLimitedError`, `ClientDisabledError`,
-        `SigningUnavailableError`, `StoreUnavailableError`, `ReplicaStaleError`.
+        `SigningUnavailableError`, `StoreUnavailableError`, `ReplicaStaleError`, and those of `ProvedKeys`.
         """
         client = self._registration.admit(caller, TOKEN_EXCHANGE)
         kind = _check(request, exchange)
@@ -113,9 +115,11 @@ class TokenExchange:
             raise GrantTypeNotAllowedError("a transaction token needs a client that authenticates itself")
         actor: PresentedToken | None = None
         if exchange.actor_token:
-            actor = await self._presented.actor(exchange.actor_token, exchange.actor_token_type)
+            actor = await self._presented.actor(exchange.actor_token, exchange.actor_token_type, request.keys)
             admit_actor(caller, actor.client_id)
-        subject = await self._presented.subject(exchange.subject_token, exchange.subject_token_type, client)
+        subject = await self._presented.subject(
+            exchange.subject_token, exchange.subject_token_type, client, request.keys
+        )
         grant, policy = self._narrowed(caller, client, kind, request, subject, actor)
         if policy.rates or caller.rights.rates:
             await self._rates.take(
@@ -131,12 +135,13 @@ class TokenExchange:
         own = subject.client_id == client.client_id
         self._clients.require(client.client_id, grant.scopes if own else ())
         remaining = int(subject.expire_time if actor is None else min(subject.expire_time, actor.expire_time))
+        await request.keys.record()
         minted = await self._mint(kind, grant, policy, subject, exchange, now, remaining - int(now))
         self._record(caller, request, kind, grant, subject, actor, minted)
         return ExchangedToken(
             tokens=IssuedTokens(
                 access_token=minted.token,
-                token_type="N_A" if kind is TokenKind.TRANSACTION else "Bearer",
+                token_type="N_A" if kind is TokenKind.TRANSACTION else token_type(grant.confirmation),
                 access_token_expire_time=minted.expire_time,
                 session_id=grant.session_id,
                 token_id=minted.token_id,
@@ -184,7 +189,11 @@ class TokenExchange:
                 is_caller=subject.client_id == client.client_id and self._issuer in subject.audience,
             )
         policy = self._policies.of(client.client_id, audience)
-        if policy.binding_required:
+        # The services that pass a transaction token on do not have the key of the client.
+        confirmation = _BEARER
+        if kind is TokenKind.ACCESS:
+            confirmation = request.keys.confirmation(client) or subject.confirmation
+        if policy.binding_required and not confirmation:
             raise BindingRequiredError
         claims = {
             name: value
@@ -204,7 +213,7 @@ class TokenExchange:
             session_id=subject.session_id,
             revision=subject.revision,
             auth_context=subject.auth_context,
-            confirmation=_BEARER,
+            confirmation=confirmation,
             custom_claims=claims,
             actor=_actor(client, subject, actor, omits_client=omits_client or kind is TokenKind.TRANSACTION),
         )
@@ -263,6 +272,7 @@ class TokenExchange:
                 origin=request.origin,
                 fields={
                     "token_type": kind.name,
+                    "classification": self._policies.classification(grant.client_id),
                     "from_client": subject.client_id,
                     "from_token": subject.token_id,
                     "actors": _depth(grant.actor),

@@ -12,11 +12,17 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from token_service.core.access.caller import Caller
+from token_service.core.access.proved_keys import NO_KEYS, ProvedKeys
 from token_service.core.clients.client import Client
 from token_service.core.revocation.replica import Replica
 from token_service.core.validation.introspector import Introspector, TokenQuery
-from token_service.errors import InvalidRequestError, SubjectTokenInvalidError
-from token_service.tokens.claims import AuthContext, TokenKind, VerifiedClaims
+from token_service.errors import (
+    BindingRequiredError,
+    InvalidRequestError,
+    SubjectTokenInvalidError,
+    WrongKeyError,
+)
+from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
 
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"
 JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
@@ -49,6 +55,8 @@ class PresentedToken(msgspec.Struct, frozen=True, kw_only=True):
     actor: Mapping[str, Any] | None = None
     may_act: Any = None
     """The only actor that may act for the subject (RFC 8693, section 4.4); None: any."""
+    confirmation: Confirmation = Confirmation()
+    """The key that the token is bound to, and that the client has proved; empty: it is a bearer token."""
     claims: Mapping[str, Any] = {}
     """All claims without a meaning for the token service."""
 
@@ -78,8 +86,12 @@ class PresentedTokens:
         self._replica = replica
         self._readers = readers
 
-    async def subject(self, token: str, token_type: str, client: Client) -> PresentedToken:
+    async def subject(
+        self, token: str, token_type: str, client: Client, keys: ProvedKeys = NO_KEYS
+    ) -> PresentedToken:
         """Return the subject token. It includes every revocation that was acknowledged before the call, on any node.
+
+        `keys`: those that the client proves. A bound token needs a proof of its key.
 
         Raises `InvalidRequestError` for an unknown type, `SubjectTokenInvalidError`, `StoreUnavailableError`,
         `ReplicaStaleError`.
@@ -90,17 +102,17 @@ class PresentedTokens:
         kind = _SUBJECTS.get(token_type)
         if kind is None:
             raise _unknown_type("subject_token_type", (*_SUBJECTS, *self._readers))
-        return await self._own(token, kind, "subject_token")
+        return await self._own(token, kind, "subject_token", keys)
 
-    async def actor(self, token: str, token_type: str) -> PresentedToken:
+    async def actor(self, token: str, token_type: str, keys: ProvedKeys = NO_KEYS) -> PresentedToken:
         """Return the actor token, an access token. Raises the errors of `subject`."""
         kind = _ACTORS.get(token_type)
         if kind is None:
             raise _unknown_type("actor_token_type", tuple(_ACTORS))
-        return await self._own(token, kind, "actor_token")
+        return await self._own(token, kind, "actor_token", keys)
 
-    async def _own(self, token: str, kind: TokenKind, parameter: str) -> PresentedToken:
-        query = TokenQuery(token, kind=kind, strong=True)
+    async def _own(self, token: str, kind: TokenKind, parameter: str, keys: ProvedKeys) -> PresentedToken:
+        query = TokenQuery(token, kind=kind, strong=True, caller_checks_binding=True)
         answer = await self._introspector.validate(Caller.system(), query)
         # No await between the verdict and this: see `ReadToken`.
         revision = self._replica.applied
@@ -108,10 +120,10 @@ class PresentedTokens:
         if answer.reason is not None:
             raise not_accepted(parameter, answer.reason.value, f"the token is {answer.reason.value}")
         assert isinstance(claims, VerifiedClaims)
-        if "cnf" in claims.payload:
-            raise not_accepted(
-                parameter, "BOUND", "the token is bound to a key, whose proof this endpoint can't check"
-            )
+        try:
+            keys.require(claims.confirmation, "the token")
+        except (BindingRequiredError, WrongKeyError) as error:
+            raise not_accepted(parameter, "BOUND", error.message) from None
         return PresentedToken(
             kind=kind,
             token_id=claims.token_id,
@@ -125,6 +137,7 @@ class PresentedTokens:
             auth_context=claims.auth_context,
             actor=claims.actor,
             may_act=claims.payload.get("may_act"),
+            confirmation=claims.confirmation,
             claims=claims.custom_claims,
         )
 

@@ -22,7 +22,9 @@ class RefreshGrant:
     ) -> IssuedTokens:
         """Exchange a refresh token; `device_id` is that of its session, or empty.
 
-        Raises `CallerUnauthenticatedError`, `GrantTypeNotAllowedError` and the errors of `Refresher.refresh`.
+        A bound session needs a proof of its key. The access token of another session is bound to the key that the client
+        proves now. Raises `CallerUnauthenticatedError`, `GrantTypeNotAllowedError` and the errors of `Refresher.refresh`
+        and `ProvedKeys.confirmation`.
         """
         client = self._registration.admit(caller, REFRESH_TOKEN)
         command = RefreshCommand(
@@ -32,5 +34,7 @@ class RefreshGrant:
             scopes=request.scopes,
             audience=request.audience,
             client_context=request.origin,
+            keys=request.keys,
+            confirmation=request.keys.confirmation(client),
         )
         return await self._refresher.refresh(caller, command, now)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from token_service.core.access.proved_keys import NO_KEYS, ProvedKeys
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 
@@ -83,6 +84,10 @@ class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
     client_context: Origin = NO_ORIGIN
+    keys: ProvedKeys = NO_KEYS
+    """The keys that the holder of the refresh token proves. They must include the one of a bound session."""
+    confirmation: Confirmation = _BEARER
+    """The key of the new access token, if the session is bound to none."""
 
     def __repr__(self) -> str:
         return f"<RefreshCommand client_id={self.client_id!r}>"

@@ -41,7 +41,7 @@ from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
-from token_service.errors import BindingRequiredError, RequestIdReusedError
+from token_service.errors import RequestIdReusedError
 from token_service.tokens.claims import (
     MAX_ACCESS_TOKEN_TTL,
     MAX_NUMERIC_DATE,
@@ -87,6 +87,7 @@ class Issuer:
         self._keyring = keyring
         self._clients = terms.clients
         self._rates = terms.rates
+        self._risk = terms.risk
         self._policies = terms.clients.policies
         self._replica = replica
         self._issuer = issuer
@@ -99,7 +100,8 @@ class Issuer:
         A refresh or session token creates a session, whose row is durable before this returns. Raises
         `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `ReservedClaimError`,
         `CustomClaimsTooLargeError`, `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
-        `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`, `RiskRefusedError`,
+        `AuthenticationInsufficientError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
@@ -147,11 +149,18 @@ class Issuer:
             admit_as_client(caller, command.client_id)
         if policy.rates or caller.rights.rates:
             await self._count(caller, command, policy)
+        if self._risk.is_on:
+            await self._risk.admit_issue(
+                caller.actor(),
+                client_id=command.client_id,
+                subject=command.subject,
+                origin=command.client_context,
+                now=now,
+            )
         # No await between this and the read of the replica: a token that claims to know an entry of the log must not
         # be for a client that was disabled by it.
         self._clients.require(command.client_id, command.scopes, audience)
-        if policy.binding_required and not command.confirmation:
-            raise BindingRequiredError
+        self._clients.require_binding(command.client_id, policy, command.confirmation)
         check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes, allowed_custom_claims)
         grant = Grant(
             subject=command.subject,
@@ -198,7 +207,11 @@ class Issuer:
                 actor=caller.actor(),
                 target=Target("token", token_id, command.subject, grant.session_id, command.client_id),
                 origin=command.client_context,
-                fields={"token_types": _names(command.kinds), **command.audit_fields},
+                fields={
+                    "token_types": _names(command.kinds),
+                    "classification": self._policies.classification(command.client_id),
+                    **command.audit_fields,
+                },
             )
         )
         return IssuedTokens(
@@ -253,6 +266,7 @@ class Issuer:
             identity_claims=command.identity_claims,
             upstream=command.upstream,
             upstream_session=command.upstream_session,
+            classification=self._policies.classification(command.client_id),
             access_token_ttl=None
             if command.access_token_ttl is None
             else int(min(command.access_token_ttl, MAX_ACCESS_TOKEN_TTL)),

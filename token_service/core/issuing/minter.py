@@ -127,6 +127,13 @@ class Minter:
         }
         return await self._sign("logout+jwt", claims)
 
+    async def security_event_token(self, claims: Mapping[str, Any]) -> str:
+        """Sign the claims of a security event token (RFC 8417), which have neither `exp` nor `sub`.
+
+        Its type keeps it from being accepted as another token of this service.
+        """
+        return await self._sign("secevent+jwt", dict(claims))
+
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
         """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept.
 

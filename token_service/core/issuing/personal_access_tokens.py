@@ -240,6 +240,7 @@ class PersonalAccessTokens:
             key_version=token.key_version,
             personal_hash=token.secret_hash,
             name=command.name,
+            classification=self._policies.classification(command.client_id),
             create_time=now,
             rotate_time=now,
             last_use_time=now,

@@ -19,7 +19,9 @@ from uuid import UUID
 import msgspec
 
 from token_service.core.access.caller import Caller
+from token_service.core.access.proved_keys import NO_KEYS, ProvedKeys
 from token_service.core.access.used_ids import UsedIds
+from token_service.core.clients.client import AUTHORIZATION_CODE
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import NO_ORIGIN, Action, AuditEvent, Origin, Target
 from token_service.core.issuing.commands import GrantUsedError, IssuedTokens
@@ -32,7 +34,7 @@ from token_service.core.policies.rates import Operation
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import RAISES, Raise, SessionStore
 from token_service.errors import GrantInvalidError, OverloadedError
-from token_service.tokens.claims import AuthContext
+from token_service.tokens.claims import AuthContext, Confirmation
 
 _MAX_ATTEMPTS: Final = 8
 """Attempts of a call when other calls change the session between its read and its write."""
@@ -56,6 +58,10 @@ class RaiseCommand(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str = ""
     with_id_token: bool = False
     client_context: Origin = NO_ORIGIN
+    keys: ProvedKeys = NO_KEYS
+    """The keys that the client proves. They must include the one of a bound session."""
+    confirmation: Confirmation = Confirmation()
+    """The key of the access token, if the session is bound to none."""
 
 
 class SessionRaiser:
@@ -83,7 +89,7 @@ class SessionRaiser:
 
         Raises `GrantUsedError` for a repeated grant, `GrantInvalidError` if the session has ended or was changed since
         the decision, `RateLimitedError`, `ClientDisabledError`, `InvalidRequestError`, `PolicyViolationError`,
-        `OverloadedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `OverloadedError`, `SigningUnavailableError`, `StoreUnavailableError`, `BindingRequiredError` and `WrongKeyError`.
         """
         now = round(now, 6)  # as the stores keep it
         policy = self._clients.policies.of(command.client_id, command.audience)
@@ -103,6 +109,9 @@ class SessionRaiser:
             problem = _problem(session, command, now)
             if session is None or problem:
                 await self._refuse(command, problem, now)
+            command.keys.require(session.confirmation, "the session")
+            confirmation = session.confirmation or command.confirmation
+            self._clients.require_binding(command.client_id, policy, confirmation)
             signed = await self._sign(command, session, policy, now)
             event = _event(caller, command)
             raised, is_first = await self._sessions.raise_context(
@@ -142,7 +151,7 @@ class SessionRaiser:
             session_id=str(session.id),
             revision=session.head,
             auth_context=command.auth_context,
-            confirmation=session.confirmation,
+            confirmation=session.confirmation or command.confirmation,
             custom_claims=session.custom_claims,
         )
         self._minter.require_fit(grant, with_id_token=command.with_id_token, nonce=command.nonce)
@@ -167,12 +176,15 @@ class SessionRaiser:
                 actor=caller.actor(),
                 target=Target("token", access.token_id, session.subject, session_id, session.client_id),
                 origin=command.client_context,
-                fields={"token_types": ("ACCESS", "ID") if id_token else ("ACCESS",)},
+                fields={
+                    "token_types": ("ACCESS", "ID") if id_token else ("ACCESS",),
+                    "grant_type": AUTHORIZATION_CODE,
+                },
             )
         )
         return IssuedTokens(
             access_token=access.token,
-            token_type=token_type(session.confirmation),
+            token_type=token_type(session.confirmation or command.confirmation),
             access_token_expire_time=access.expire_time,
             session_expire_time=session.absolute_expire_time,
             id_token=id_token,

@@ -3,8 +3,9 @@
 Invariants at any load, number of nodes and point of a crash:
 - at most one live successor exists: one compare-and-set statement decides every race;
 - a retry inside the grace period gets the same successor, as long as the successor is unused;
-- an authentic token of an older generation, or one after its grace period, revokes its family;
-- a token that is not authentic, or that comes from the wrong client or device, revokes nothing;
+- an authentic token of an older generation, or one after its grace period, revokes its family, unless it is a race (`reuse`);
+- a token that is not authentic, or that comes from the wrong client or device or without the key of its session, revokes
+  nothing and is not used up;
 - no token is returned for a session that was revoked before the statement that accepts the refresh token;
 - if signing can fail, all tokens are signed before that statement. A failed call leaves the refresh token
   usable, for as long as signing fails.
@@ -17,7 +18,6 @@ its sequence is above both.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
@@ -26,9 +26,12 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
+from token_service.core.issuing.acceptance import Acceptance
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.issuing.refresh_refusals import refusal_of
+from token_service.core.issuing.reuse import ReuseAnswers
 from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.opaque_tokens import OpaqueTokens
@@ -41,25 +44,17 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.policies.policy import Policy, ReuseResponse
+from token_service.core.policies.policy import Policy
 from token_service.core.policies.rates import Bucket, Operation
-from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
-from token_service.core.sessions.session import Session, SessionState
-from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
+from token_service.core.sessions.session import Session
+from token_service.core.sessions.store import SessionStore
 from token_service.errors import (
     OverloadedError,
     RateLimitedError,
-    RefreshTokenExpiredError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
     ScopeExceededError,
-    ServiceError,
-    SessionIdleError,
-    SessionRevokedError,
-    TooManyRetriesError,
-    WrongClientError,
-    WrongDeviceError,
 )
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import (
@@ -67,7 +62,6 @@ from token_service.tokens.opaque_token import (
     OpaqueToken,
     OpaqueTokenError,
 )
-from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
 _MAX_ATTEMPTS: Final = 8
 """Attempts of a call when other calls change the row between two of its statements."""
@@ -97,8 +91,10 @@ class Refresher:
         self._keyring = keyring
         self._clients = terms.clients
         self._rates = terms.rates
+        self._risk = terms.risk
         self._policies = terms.clients.policies
-        self._revoker = revoker
+        self._acceptance = Acceptance(sessions, keyring)
+        self._reuse = ReuseAnswers(sessions, revoker, audit)
         self._opaque_tokens = opaque_tokens
         self._audit = audit
         self._signing_may_fail = signing_may_fail
@@ -110,7 +106,8 @@ class Refresher:
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
         `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`,
-        `ClientDisabledError`, `ClientNotFoundError`, `PolicyViolationError`.
+        `ClientDisabledError`, `ClientNotFoundError`, `PolicyViolationError`, `BindingRequiredError`,
+        `WrongKeyError`, `ProofInvalidError`, `RefreshRaceError`, `RiskRefusedError`, `AuthenticationInsufficientError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -140,6 +137,7 @@ class Refresher:
             or command.audience
             or self._signing_may_fail
             or self._policies.depend_on_audience
+            or policy.binding_required
             or self._clients.may_have_narrowed(command.client_id, now - policy.refresh_token_ttl)
         ):
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
@@ -150,9 +148,14 @@ class Refresher:
             _narrow(command, before)
             command = self._within_registration(command, before)
             policy = self._policies.of(before.client_id, before.audience)
+            confirmation = before.confirmation or command.confirmation
+            self._clients.require_binding(before.client_id, policy, confirmation)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
+        await command.keys.record()
         session, current = await self._exchange(actor, command, presented, policy, now)
+        if self._risk.is_on:
+            await self._risk.count_refresh(session)
         access, id_token = signed or await self._sign(command, session, policy, now)
         return self._issued(actor, command, session, current, access, id_token)
 
@@ -211,17 +214,41 @@ class Refresher:
         self, actor: Actor, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
     ) -> tuple[Session, OpaqueToken]:
         """Accept the presented token; return the session's row and its current refresh token."""
+        if self._risk.is_on:
+            return await self._exchange_judged(actor, command, presented, policy, now)
         for _ in range(_MAX_ATTEMPTS):
-            if policy.rotate:
-                accepted = await self._rotate(command, presented, policy, now)
-            else:
-                accepted = await self._keep(command, presented, policy, now)
+            accepted = await self._acceptance.exchange(command, presented, policy, None, now)
             if accepted is None and presented.generation < MAX_GENERATION:
-                accepted = await self._retry(command, presented, policy, now)
+                accepted = await self._acceptance.retry(command, presented, policy, None, now)
             if accepted is not None:
                 return accepted
             session = await self._sessions.get(presented.session_id)
             await self._require_acceptable(actor, command, presented, session, policy, now)
+        raise OverloadedError("the session kept changing", retry_after=0.1)
+
+    async def _exchange_judged(
+        self, actor: Actor, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+    ) -> tuple[Session, OpaqueToken]:
+        """Accept the presented token like `_exchange`, if the rules about risk do not refuse it."""
+        judged = self._risk.usual(command, presented, policy, now)
+        if judged is not None:
+            accepted = await self._acceptance.exchange(command, presented, policy, judged, now)
+            if accepted is not None:
+                return accepted
+        for _ in range(_MAX_ATTEMPTS):
+            details = await self._sessions.describe(presented.session_id)
+            session = None if details is None else details.session
+            session = await self._require_acceptable(actor, command, presented, session, policy, now)
+            assert details is not None
+            judged = await self._risk.examine(actor, command, presented, details, policy, now)
+            accept = (
+                self._acceptance.retry
+                if presented.generation < session.generation
+                else self._acceptance.exchange
+            )
+            accepted = await accept(command, presented, policy, judged, now)
+            if accepted is not None:
+                return accepted
         raise OverloadedError("the session kept changing", retry_after=0.1)
 
     async def _require_acceptable(
@@ -234,144 +261,15 @@ class Refresher:
         now: float,
     ) -> Session:
         """Return the row if the token is acceptable; otherwise raise why not. A reused token revokes its family."""
-        failure = self._diagnose(command, presented, session, policy, now)
-        if isinstance(failure, RefreshTokenReusedError) and session is not None:
-            await self._punish(actor, command, presented, session, policy, now)
+        failure = refusal_of(command, presented, session, policy, now)
+        if failure is not None and session is not None:
+            if isinstance(failure, RefreshTokenReusedError):
+                failure = await self._reuse.answer(actor, command, presented, session, policy, now)
+            if self._risk.is_on:
+                await self._risk.note_failure(session, failure)
         if failure is not None or session is None:
             raise failure or RefreshTokenInvalidError
         return session
-
-    async def _rotate(
-        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
-    ) -> tuple[Session, OpaqueToken] | None:
-        keys = self._keyring.mac_keys
-        successor = presented.successor(keys, keys.active)
-        session = await self._sessions.rotate(
-            Rotation(
-                session_id=presented.session_id,
-                client_id=command.client_id,
-                device_id=command.device_id,
-                generation=presented.generation,
-                current_hash=presented.secret_hash,
-                next_hash=successor.secret_hash,
-                key_version=successor.key_version,
-                now=now,
-                idle_expire_time=now + policy.idle_timeout,
-                origin=command.client_context,
-            )
-        )
-        return None if session is None else (session, successor)
-
-    async def _keep(
-        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
-    ) -> tuple[Session, OpaqueToken] | None:
-        """Accept the current token without replacing it."""
-        session = await self._sessions.get(presented.session_id)
-        if session is None or session.generation != presented.generation:
-            return None
-        if session.client_id != command.client_id or session.device_id not in ("", command.device_id):
-            return None
-        used = await self._sessions.use(
-            Use(
-                session_id=presented.session_id,
-                now=now,
-                idle_expire_time=now + policy.idle_timeout,
-                refresh_hash=presented.secret_hash,
-                origin=command.client_context,
-            )
-        )
-        return None if used is None else (used, presented)
-
-    async def _retry(
-        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
-    ) -> tuple[Session, OpaqueToken] | None:
-        """Return the same successor again, after a race or a lost response."""
-        session = await self._sessions.retry(
-            Retry(
-                session_id=presented.session_id,
-                client_id=command.client_id,
-                device_id=command.device_id,
-                generation=presented.generation,
-                previous_hash=presented.secret_hash,
-                rotated_after=now - policy.grace_period,
-                max_retries=policy.max_retries,
-                now=now,
-            )
-        )
-        if session is None:
-            return None
-        successor = presented.successor(self._keyring.mac_keys, session.key_version)
-        if successor.secret_hash != session.refresh_hash:
-            raise RefreshTokenInvalidError  # the row was not written by a rotation of this token
-        return session, successor
-
-    def _diagnose(
-        self,
-        command: RefreshCommand,
-        presented: OpaqueToken,
-        session: Session | None,
-        policy: Policy,
-        now: float,
-    ) -> ServiceError | None:
-        """Return why the current row does not accept the token; None: it does, unless the row changes."""
-        if session is None:
-            return RefreshTokenInvalidError()
-        if session.client_id != command.client_id:
-            return WrongClientError()
-        if session.device_id not in ("", command.device_id):
-            return WrongDeviceError()
-        state = session.state(now)
-        if state is SessionState.REVOKED:
-            return SessionRevokedError()
-        if state is SessionState.EXPIRED:
-            return RefreshTokenExpiredError()
-        if state is SessionState.IDLE:
-            return SessionIdleError()
-        if presented.generation > session.generation:
-            return RefreshTokenInvalidError()  # issued in a history that a restore of the database removed
-        if presented.generation == session.generation:
-            return None if presented.secret_hash == session.refresh_hash else RefreshTokenInvalidError()
-        in_grace = session.rotate_time > now - policy.grace_period
-        # A client that was told to retry later must not count as a thief when it does.
-        refused = 0 < policy.max_retries <= session.retries
-        if presented.generation + 1 == session.generation and (in_grace or refused):
-            if presented.secret_hash != session.previous_hash:
-                return RefreshTokenInvalidError()
-            if session.retries >= policy.max_retries:
-                return TooManyRetriesError(retry_after=max(1.0, policy.grace_period))
-            return None
-        return RefreshTokenReusedError()
-
-    async def _punish(
-        self,
-        actor: Actor,
-        command: RefreshCommand,
-        presented: OpaqueToken,
-        session: Session,
-        policy: Policy,
-        now: float,
-    ) -> None:
-        """Revoke the family, append its log entry and write the audit events in one transaction."""
-        event = AuditEvent(
-            action=Action.REFRESH_TOKEN_REUSED,
-            actor=actor,
-            target=Target("refresh_token", "", session.subject, str(session.id), session.client_id),
-            origin=command.client_context,
-            fields={
-                "presented_generation": presented.generation,
-                "current_generation": session.generation,
-                "response": policy.reuse_response.value,
-            },
-        )
-        reason = RevocationReason.REFRESH_TOKEN_REUSED
-        drafts = [
-            replace(draft_of(RevocationTarget.SESSION, str(session.id), now, reason=reason), event=event)
-        ]
-        if policy.reuse_response is ReuseResponse.SUBJECT:
-            draft = draft_of(RevocationTarget.SUBJECT, session.subject, now, reason=reason)
-            drafts.append(replace(draft, event=event_of(draft, actor, command.client_context)))
-        await self._revoker.append(drafts)
-        self._audit.record(event)
 
     async def _sign(
         self, command: RefreshCommand, session: Session, policy: Policy, now: float
@@ -385,7 +283,7 @@ class Refresher:
             session_id=str(session.id),
             revision=session.head,
             auth_context=session.auth_context,
-            confirmation=session.confirmation,
+            confirmation=session.confirmation or command.confirmation,
             custom_claims=session.custom_claims,
         )
         ttl = access_token_ttl(policy, session.access_token_ttl)
@@ -414,12 +312,15 @@ class Refresher:
                 actor=actor,
                 target=Target("token", access.token_id, session.subject, session_id, session.client_id),
                 origin=command.client_context,
-                fields={"generation": session.generation},
+                fields={
+                    "generation": session.generation,
+                    "classification": self._policies.classification(session.client_id),
+                },
             )
         )
         return IssuedTokens(
             access_token=access.token,
-            token_type=token_type(session.confirmation),
+            token_type=token_type(session.confirmation or command.confirmation),
             access_token_expire_time=access.expire_time,
             refresh_token=current.format(self._keyring.mac_keys),
             refresh_token_expire_time=session.idle_expire_time,

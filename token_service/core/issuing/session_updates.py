@@ -49,12 +49,15 @@ class UpdateSessionCommand:
 class SessionUpdates:
     """Changes sessions. A caller needs the right to issue what the session will hold."""
 
-    def __init__(self, sessions: SessionStore, minter: Minter, rates: Rates, audit: Audit) -> None:
+    def __init__(
+        self, sessions: SessionStore, minter: Minter, rates: Rates, audit: Audit, *, issuer: str
+    ) -> None:
         self._sessions = sessions
         self._minter = minter
         self._rates = rates
         self._policies = rates.policies
         self._audit = audit
+        self._issuer = issuer
 
     async def update(self, caller: Caller, command: UpdateSessionCommand, now: float) -> Session:
         """Change a live session; return it. Tokens that were issued before stay as they are.
@@ -117,6 +120,7 @@ class SessionUpdates:
             scopes=scopes,
             kinds=_kinds(session),
             uses=frozenset(uses),
+            issuer=self._issuer,
         )
         extra = set(scopes) - set(session.scopes)
         if extra:

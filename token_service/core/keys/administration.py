@@ -1,4 +1,4 @@
-"""ListSigningKeys, PrepareSigningKey, ActivateSigningKey, RetireSigningKey."""
+"""ListSigningKeys, PrepareSigningKey, ActivateSigningKey, RetireSigningKey, PreviewKeyRetirement."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.keys.keyring import Keyring
-from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.manager import KeyManager, Retirement
 from token_service.core.keys.store import StoredSigningKey
 from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, Checks
-from token_service.tokens import base64url
-from token_service.tokens.algorithms import RSA_SIZES, Algorithm
+from token_service.core.page_tokens import format_page_token, parse_page_token, text_id
+from token_service.tokens.algorithms import PUBLIC_KEY_ALGORITHMS, RSA_SIZES, Algorithm
 
-_ALGORITHMS: Final = (Algorithm.RS256.value, Algorithm.ES256.value, Algorithm.EDDSA.value)
+_ALGORITHMS: Final = tuple(each.value for each in PUBLIC_KEY_ALGORITHMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class SigningKeys:
         size = page_size or DEFAULT_PAGE
         keys = [key for key in self._keyring.signing_keys() if after is None or _position(key) < after]
         page = keys[:size]
-        return KeyPage(page, _format_position(page[-1]) if len(keys) > size else "")
+        if len(keys) <= size:
+            return KeyPage(page, "")
+        return KeyPage(page, format_page_token(page[-1].create_time, page[-1].key_id.encode()))
 
     async def prepare(self, caller: Caller, algorithm: str, rsa_bits: int) -> StoredSigningKey:
         """Make a key and publish it. An empty algorithm and 0 bits stand for the configured ones.
@@ -70,6 +72,11 @@ class SigningKeys:
         admit(caller, UseCase.RETIRE_SIGNING_KEY)
         return await self._key_manager.retire(caller.actor(), _checked(key_id))
 
+    async def preview_retirement(self, caller: Caller, key_id: str) -> Retirement:
+        """Tell what `retire` would do now, and change nothing. Raises the errors of `KeyManager.preview_retirement`."""
+        admit(caller, UseCase.PREVIEW_KEY_RETIREMENT)
+        return await self._key_manager.preview_retirement(_checked(key_id))
+
 
 def _checked(key_id: str) -> str:
     checks = Checks()
@@ -83,13 +90,6 @@ def _position(key: StoredSigningKey) -> tuple[int, str]:
     return round(key.create_time * 1_000_000), key.key_id
 
 
-def _format_position(key: StoredSigningKey) -> str:
-    micros, key_id = _position(key)
-    return base64url.encode(micros.to_bytes(8) + key_id.encode())
-
-
 def _parse_position(text: str) -> tuple[int, str]:
-    data = base64url.decode(text.encode("ascii"))
-    if len(data) <= 8:
-        raise ValueError("not a position")
-    return int.from_bytes(data[:8]), data[8:].decode()
+    micros, row_id = parse_page_token(text)
+    return micros, text_id(row_id)

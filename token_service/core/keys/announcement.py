@@ -8,7 +8,7 @@ from token_service.clock import Clock
 from token_service.core.keys.lifecycle import RotationRules, announcement_left, can_sign
 from token_service.core.keys.store import StoredKeys, StoredSigningKey
 from token_service.core.keys.table import KeyTable
-from token_service.core.subscribers.reports import Reports
+from token_service.core.subscribers.reports import KeyKnowledge, Reports
 from token_service.errors import KeyNotAnnouncedError
 
 
@@ -25,6 +25,10 @@ class Announcement:
         """Return the lowest key revision that a connected subscriber has confirmed; None without subscribers."""
         connected, revision = await self._reports.key_revision_of_all()
         return revision if connected else None
+
+    async def knowledge(self, stored: StoredKeys) -> KeyKnowledge:
+        """Return which connected subscribers have not confirmed the stored keys. Changes nothing."""
+        return await self._reports.knowledge(stored.revision)
 
     def require(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
         """Raise `KeyNotAnnouncedError` unless all subscribers have confirmed a key or its announce time has passed.

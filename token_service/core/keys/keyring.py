@@ -25,7 +25,7 @@ from token_service.errors import (
     KeyStateError,
     SigningUnavailableError,
 )
-from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
+from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.key_set import KeySet, VerificationKey
 from token_service.tokens.opaque_token import MacKeys
@@ -168,15 +168,15 @@ class Keyring:
 
         Raises the errors of `refresh`.
         """
-        self.adopt(await self._load(), anew=True)
+        self.adopt(await self._load(), even_if_older=True)
 
-    def adopt(self, stored: StoredKeys, *, anew: bool = False) -> None:
-        """Use keys that were just loaded, unless the copy is newer; with `anew`, even then.
+    def adopt(self, stored: StoredKeys, *, even_if_older: bool = False) -> None:
+        """Use keys that were just loaded, unless the copy is newer; `even_if_older`: even then.
 
         Raises `ConfigurationError` like `refresh`; it is logged once.
         """
         copy = self._copy
-        if copy is not None and stored.revision < copy.stored.revision and not anew:
+        if copy is not None and stored.revision < copy.stored.revision and not even_if_older:
             return  # overtaken by a later load
         if copy is None or stored != copy.stored:
             try:
@@ -242,9 +242,8 @@ class Keyring:
             return secret
         try:
             material = load_der_public_key(key.public_key)
-            if algorithm_of(material) is not key.algorithm:  # type: ignore[arg-type]  # raises for other types
-                raise ValueError("of another algorithm")
-            if public_jwk(material)["kid"] != key.key_id:  # type: ignore[arg-type]
+            jwk = public_jwk(material, key.algorithm)  # type: ignore[arg-type]  # raises for other types
+            if jwk["kid"] != key.key_id:
                 raise ValueError("another key")
         except ValueError as error:
             raise ConfigurationError(
@@ -298,7 +297,7 @@ def _mac_version(stored: StoredKeys) -> int:
 
 
 def _jwk(key: StoredSigningKey, material: VerificationKeyMaterial) -> dict[str, Any]:
-    jwk = public_jwk(material)
+    jwk = public_jwk(material, key.algorithm)
     if key.certificates:
         jwk["x5c"] = [b64encode(certificate).decode() for certificate in key.certificates]
     return jwk

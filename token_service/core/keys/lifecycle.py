@@ -184,6 +184,17 @@ def successor(
     return [replace(spare, state=SigningKeyState.ACTIVE, activate_time=now)]
 
 
+def last_token_time(key: StoredSigningKey, now: float) -> float | None:
+    """Return the time by which every token of a key has expired if it stops to sign at `now` at the latest.
+
+    None: the key has never signed.
+    """
+    if key.state is SigningKeyState.PREPARED:
+        return None
+    ends = [now, *(each for each in (key.retire_time, key.revoke_time) if each is not None)]
+    return min(ends) + PUBLISHED_AFTER_RETIREMENT
+
+
 def retired(key: StoredSigningKey, now: float) -> StoredSigningKey:
     """Return the row of a key as retired."""
     return replace(key, state=SigningKeyState.RETIRED, retire_time=now)

@@ -88,7 +88,7 @@ class KeyMaker:
         signing_keys = [
             replace(
                 key,
-                private_key=self._encrypted_anew(
+                private_key=self._rewrapped_secret(
                     key.private_key, signing_context(key.key_id), key.wrapping_key_id
                 ),
                 wrapping_key_id=self._wrap.key_id,
@@ -99,7 +99,7 @@ class KeyMaker:
         mac_keys = [
             replace(
                 key,
-                wrapped=self._encrypted_anew(key.wrapped, mac_context(key.version), key.wrapping_key_id),
+                wrapped=self._rewrapped_secret(key.wrapped, mac_context(key.version), key.wrapping_key_id),
                 wrapping_key_id=self._wrap.key_id,
             )
             for key in stored.mac_keys
@@ -123,5 +123,5 @@ class KeyMaker:
                 error.message,
             )
 
-    def _encrypted_anew(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> bytes:
+    def _rewrapped_secret(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> bytes:
         return self._wrap.wrap(self._wrap.unwrap(wrapped, context, wrapping_key_id), context)

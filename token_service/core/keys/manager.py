@@ -9,20 +9,49 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from token_service.clock import Clock
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.keys.announcement import Announcement
-from token_service.core.keys.lifecycle import MAX_KEYS, RotationRules, activated, can_sign, retired, successor
+from token_service.core.keys.lifecycle import (
+    MAX_KEYS,
+    RotationRules,
+    activated,
+    can_sign,
+    last_token_time,
+    retired,
+    successor,
+)
 from token_service.core.keys.making import KeyMaker
 from token_service.core.keys.rotation import KeyRotation
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
 from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, key_event, too_many_changes
-from token_service.errors import ConfigurationError, KeyStateError, OverloadedError, SigningUnavailableError
+from token_service.core.subscribers.reports import KeyKnowledge
+from token_service.errors import (
+    ConfigurationError,
+    KeyNotAnnouncedError,
+    KeyStateError,
+    OverloadedError,
+    SigningUnavailableError,
+)
 from token_service.tokens.algorithms import Algorithm
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """What the retirement of a key would do."""
+
+    problem: str
+    """Why the key can't be retired now; empty: it can."""
+    allow_time: float | None
+    """The time from which it can be, if only time is missing."""
+    tokens_expire_time: float | None
+    """The time by which every token that it signed has expired, if it is retired now; None: it has signed none."""
+    knowledge: KeyKnowledge
+    """The subscribers that do not have the current key set."""
 
 
 class KeyManager:
@@ -100,21 +129,43 @@ class KeyManager:
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
-            key = find(stored, key_id)
-            if key.state is SigningKeyState.RETIRED:
-                return []
-            if key.state is SigningKeyState.REVOKED:
-                raise KeyStateError("the key is revoked")
-            heir = successor(stored.signing_keys, key, self._rules.algorithm, self._clock.now())
-            if heir is None:
-                return [retired(key, self._clock.now())]
-            if not heir:
-                raise KeyStateError("it is the only key that can sign; prepare another one first")
-            self._announcement.require(find(stored, heir[0].key_id), stored, known)
-            return [retired(key, self._clock.now()), *heir]
+            return self._retirement(stored, key_id, known)
 
         known = await self._announcement.revision_known_to_all()
         return await self._changed(change, key_id, actor, Action.SIGNING_KEY_RETIRED)
+
+    async def preview_retirement(self, key_id: str) -> Retirement:
+        """Tell what `retire` would do now. Changes nothing. Raises `KeyNotFoundError` and `StoreUnavailableError`."""
+        stored = await self._table.load()
+        key = find(stored, key_id)
+        knowledge = await self._announcement.knowledge(stored)
+        now = self._clock.now()
+        problem, allow_time = "", None
+        try:
+            self._retirement(
+                stored, key_id, None if knowledge.behind or not knowledge.connected else stored.revision
+            )
+        except KeyNotAnnouncedError as error:
+            problem = error.message
+            allow_time = None if error.retry_after is None else now + error.retry_after
+        except KeyStateError as error:
+            problem = error.message
+        return Retirement(problem, allow_time, last_token_time(key, now), knowledge)
+
+    def _retirement(self, stored: StoredKeys, key_id: str, known: int | None) -> Sequence[StoredSigningKey]:
+        """Return the rows that retire a key and let another key sign; none for a retired key. See `retire`."""
+        key = find(stored, key_id)
+        if key.state is SigningKeyState.RETIRED:
+            return []
+        if key.state is SigningKeyState.REVOKED:
+            raise KeyStateError("the key is revoked")
+        heir = successor(stored.signing_keys, key, self._rules.algorithm, self._clock.now())
+        if heir is None:
+            return [retired(key, self._clock.now())]
+        if not heir:
+            raise KeyStateError("it is the only key that can sign; prepare another one first")
+        self._announcement.require(find(stored, heir[0].key_id), stored, known)
+        return [retired(key, self._clock.now()), *heir]
 
     @asynccontextmanager
     async def revoking(self, actor: Actor, key_id: str) -> AsyncIterator[None]:

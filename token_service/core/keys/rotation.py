@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -70,6 +71,15 @@ class KeyRotation:
         self._clock = clock
         self._rules = rules
         self._interval = interval
+        self.ran_at: float | None = None
+        """The time at which this node last took all due steps, in seconds since the Unix epoch; None: never."""
+        self._listeners: list[Callable[[str], None]] = []
+
+    def on_step(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the outcome of each step: `prepared`, `activated`, `retired`, `forgotten`, `mac_prepared`,
+        `conflict` if another node changed the keys first, or `failed`.
+        """
+        self._listeners.append(listener)
 
     async def ensure(self) -> None:
         """Make the first keys of a new database, and load them.
@@ -112,6 +122,7 @@ class KeyRotation:
                     await self._look_after()
                     failing = ""
                 except TokenServiceError as error:
+                    self._tell("failed")
                     # The keyring has logged its own failure already.
                     known = self._table.keyring.failure
                     if error.message != failing and (known is None or known.message != error.message):
@@ -140,7 +151,10 @@ class KeyRotation:
                     target=Target("mac_key"),
                     fields={"version": version},
                 )
-                await self._table.save(stored, mac_keys=[self._maker.mac_key(version, now)], events=[event])
+                new = [self._maker.mac_key(version, now)]
+                self._tell_saved(
+                    "mac_prepared", saved=await self._table.save(stored, mac_keys=new, events=[event])
+                )
                 continue
             step = next_step(stored.signing_keys, now, self._rules, self._table.watch(stored))
             if step is None or not await self._may(step, stored):
@@ -158,6 +172,7 @@ class KeyRotation:
         ttl = max(_SHORTEST_LEASE, _LEASE_INTERVALS * self._interval)
         if await self._lease.acquire(ttl):
             await self.advance()
+            self.ran_at = self._clock.now()
 
     async def _may(self, step: Step, stored: StoredKeys) -> bool:
         return not isinstance(step, Activate) or await self._announcement.allows_scheduled(
@@ -170,20 +185,32 @@ class KeyRotation:
             if step.activate:
                 key = replace(key, state=SigningKeyState.ACTIVE, activate_time=now)
             action = Action.SIGNING_KEY_ACTIVATED if step.activate else Action.SIGNING_KEY_PREPARED
-            if not await self._table.save(stored, [key], events=[key_event(_ACTOR, action, key)]):
+            saved = await self._table.save(stored, [key], events=[key_event(_ACTOR, action, key)])
+            self._tell_saved("activated" if step.activate else "prepared", saved=saved)
+            if not saved:
                 await self._maker.discard(key)
         elif isinstance(step, Activate):
             changed = activated(stored.signing_keys, step.key_id, now)
             event = key_event(_ACTOR, Action.SIGNING_KEY_ACTIVATED, changed[0])
-            await self._table.save(stored, changed, events=[event])
+            self._tell_saved("activated", saved=await self._table.save(stored, changed, events=[event]))
         elif isinstance(step, Retire):
             key = retired(find(stored, step.key_id), now)
-            await self._table.save(stored, [key], events=[key_event(_ACTOR, Action.SIGNING_KEY_RETIRED, key)])
+            event = key_event(_ACTOR, Action.SIGNING_KEY_RETIRED, key)
+            self._tell_saved("retired", saved=await self._table.save(stored, [key], events=[event]))
         else:
             key = find(stored, step.key_id)
             event = key_event(_ACTOR, Action.SIGNING_KEY_FORGOTTEN, key)
-            if await self._table.save(stored, deleted=[step.key_id], events=[event]):
+            saved = await self._table.save(stored, deleted=[step.key_id], events=[event])
+            self._tell_saved("forgotten", saved=saved)
+            if saved:
                 await self._maker.discard(key)
+
+    def _tell_saved(self, outcome: str, *, saved: bool) -> None:
+        self._tell(outcome if saved else "conflict")
+
+    def _tell(self, outcome: str) -> None:
+        for listener in self._listeners:
+            listener(outcome)
 
     def _rotation_of_mac_keys_is_due(self, stored: StoredKeys, now: float) -> bool:
         spare = max(stored.mac_keys, key=lambda key: key.version)

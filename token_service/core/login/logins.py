@@ -162,6 +162,7 @@ class Logins:
                 upstream=login.upstream,
                 upstream_session=user.upstream_session,
                 step_up=step_up,
+                dpop_jkt=request.dpop_jkt,
             )
         )
 

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import AUTHORIZATION_CODE, Client, ClientState
+from token_service.core.clients.profile import is_fapi, requires_pushed_requests
 from token_service.core.grants.authorization import is_registered_redirect
 from token_service.core.grants.registration import Registration
 from token_service.core.limits import MAX_ACR, MAX_NONCE, THUMBPRINT, Checks, is_thumbprint
@@ -19,6 +20,7 @@ from token_service.errors import (
     ConsentRequiredError,
     GrantTypeNotAllowedError,
     InvalidRequestError,
+    PushedRequestRequiredError,
     ResponseTypeUnknownError,
     ServiceError,
 )
@@ -66,6 +68,7 @@ class RequestedAuthorization(msgspec.Struct, frozen=True, kw_only=True):
     id_token_hint: str = ""
     upstream: str = ""
     request: str = ""
+    dpop_jkt: str = ""
 
     def __repr__(self) -> str:
         return f"<RequestedAuthorization client_id={self.client_id!r}>"
@@ -104,6 +107,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """The user that is expected, and the session that a step-up raises."""
     upstream: str = ""
     """The name of the upstream that shall authenticate the user; empty: the default one."""
+    dpop_jkt: str = ""
+    """The thumbprint of the DPoP key that the exchange of the code must prove (RFC 9449, section 10)."""
 
     @property
     def target(self) -> ResponseTarget:
@@ -136,8 +141,8 @@ class AuthorizationRequests:
         self._registration = registration
         self._read_hint = read_hint
 
-    async def check(self, asked: RequestedAuthorization) -> AuthorizationRequest:
-        """Return a checked request.
+    async def check(self, asked: RequestedAuthorization, *, is_pushed: bool = False) -> AuthorizationRequest:
+        """Return a checked request. `is_pushed`: the client has sent it itself, not through a browser (RFC 9126).
 
         As long as client and redirect URI are not known to be right, nothing may be sent there: raises `ServiceError`,
         which a page shows (RFC 9700, section 4.11). After it, raises `AuthorizationFailedError`.
@@ -148,12 +153,18 @@ class AuthorizationRequests:
         if client.describes_itself:
             # Anyone can describe a client, so even a failure must not be sent to it (RFC 9700, section 4.11.2).
             raise ConsentRequiredError
+        if is_fapi(client) and not asked.redirect_uri:
+            raise InvalidRequestError.of(
+                "redirect_uri", "is required (FAPI 2.0 Security Profile, section 5.3.2.2)"
+            )
         target = ResponseTarget(
             _redirect_uri(client, asked.redirect_uri),
             ResponseMode.FORM_POST if asked.response_mode == ResponseMode.FORM_POST else ResponseMode.QUERY,
             asked.state if len(asked.state) <= MAX_STATE else "",
         )
         try:
+            if not is_pushed and requires_pushed_requests(client):
+                raise PushedRequestRequiredError
             checked = self._checked(client, asked, target)
             hint = await self._read_hint(asked.id_token_hint, client.client_id)
             return structs.replace(checked, hint=hint)
@@ -188,6 +199,7 @@ class AuthorizationRequests:
             acr_values=asked.acr_values,
             login_hint=asked.login_hint,
             upstream=asked.upstream,
+            dpop_jkt=asked.dpop_jkt,
         )
 
 
@@ -215,6 +227,8 @@ def _check(asked: RequestedAuthorization) -> tuple[tuple[Prompt, ...], int | Non
     challenge = asked.code_challenge
     if not is_thumbprint(challenge):
         checks.add("code_challenge", f"is no S256 challenge: {THUMBPRINT} characters of base64url")
+    if asked.dpop_jkt and not is_thumbprint(asked.dpop_jkt):
+        checks.add("dpop_jkt", f"is no SHA-256 thumbprint of a key: {THUMBPRINT} characters of base64url")
     known = tuple(Prompt)
     if any(prompt not in known for prompt in asked.prompts):
         checks.add("prompt", f"has a value other than {', '.join(known)}")

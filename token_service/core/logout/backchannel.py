@@ -16,12 +16,14 @@ from token_service.core.keys.keyring import Keyring
 from token_service.core.leases import Lease
 from token_service.core.logout.clients import LogoutClients
 from token_service.core.logout.delivering import LogoutDelivery, Outcome, SendLogout
-from token_service.core.logout.planner import LogoutPlanner
+from token_service.core.logout.planner import MAX_SESSIONS_TOLD, LogoutPlanner
 from token_service.core.logout.store import Backlog, LogoutStore
 from token_service.core.revocation.log import LogHead, RevocationLog
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.store import SessionFilter
 from token_service.errors import TokenServiceError
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 LEASE_TTL: Final = 15.0
 """Seconds after which another node takes over from one that was killed."""
@@ -61,6 +63,8 @@ class BackchannelLogout:
         self._heard = 0
         self.backlog = _NONE
         """The deliveries that wait, as the node with the lease has counted them; none on other nodes."""
+        self.ran_at: float | None = None
+        """The time at which this node last started all due deliveries, in seconds since the Unix epoch; None: never."""
         tailer.on_head(self._hear)
 
     async def run(self) -> None:
@@ -82,6 +86,23 @@ class BackchannelLogout:
             with suppress(TokenServiceError):
                 await self._lease.release()
 
+    async def tell(self, subject: str, entry: Cursor, time: float) -> None:
+        """Plan the logouts of a subject whose sessions an entry of the log has ended and are about to be deleted.
+
+        The planner finds the sessions by their rows. Clients may be told twice. Raises `StoreUnavailableError`.
+        """
+        if not len(self._clients):
+            return
+        revocation = Revocation(entry.sequence, RevocationTarget.SUBJECT, subject, time, time)
+        ended = await self._store.sessions_ended_by(
+            SessionFilter.SUBJECT, subject, revocation, MAX_SESSIONS_TOLD
+        )
+        told = [each for each in ended if self._clients.uri(each.client_id)]
+        planned = not told
+        while not planned:
+            cursor = await self._store.cursor()
+            planned = await self._store.plan(told, cursor, cursor, self._clock.now())
+
     async def _lead(self) -> bool:
         """Take or renew the lease, plan, and start the due deliveries. Tell whether this node has it."""
         if not await self._has_lease():
@@ -93,6 +114,7 @@ class BackchannelLogout:
                 return False
         await self._delivery.start_due()
         self.backlog = await self._store.backlog()
+        self.ran_at = self._clock.now()
         return True
 
     async def _has_lease(self) -> bool:

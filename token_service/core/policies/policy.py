@@ -6,7 +6,7 @@ This module does no I/O; `policy_file` reads files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -23,6 +23,20 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 MAX_SESSION_TTL: Final = 400 * DAY
 """Maximal lifetime of a session in seconds under any policy, so its data may be purged afterward."""
+
+
+class Source(StrEnum):
+    """Where a setting of a policy comes from. A later one overrides the ones before."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    OVERRIDE = "override"
+    """The database. See `overrides`."""
+    AUDIENCE = "audience"
+    """The classification of an audience, which makes the policy of a client stricter."""
+    REGISTRATION = "registration"
+    """The registration of a client, which makes its policy stricter."""
 
 
 class ReuseResponse(StrEnum):
@@ -54,9 +68,16 @@ class Policy:
     """Maximal number of retries within the grace period. 0 only without a grace period: a client that is told to
     retry later would then count as a thief.
     """
+    refresh_race_window: int = 0
+    """Time after the grace period for which a superseded refresh token from the origin of the last use is a race, not theft.
+
+    0: it is always theft.
+    """
     reuse_response: ReuseResponse = ReuseResponse.SESSION
     binding_required: bool = False
     """Whether tokens must be bound to a key (RFC 7800)."""
+    dpop_nonces: bool = False
+    """Whether DPoP proofs that are sent to this service must have a nonce of it (RFC 9449, sections 8 and 9)."""
     max_custom_claim_bytes: int = 4096
     allowed_custom_claims: tuple[str, ...] = ()
     """Names of custom claims that a request may set; empty: any that `custom_claims` does not refuse."""
@@ -65,6 +86,9 @@ class Policy:
     rates: ClassRates = field(default_factory=dict, hash=False)
     """How many calls are admitted; empty: any number."""
 
+
+SETTINGS: Final = tuple(sorted(each.name for each in fields(Policy)))
+"""The names of the settings of a policy."""
 
 _BUILT_IN: Final[Mapping[str, Policy]] = {
     "public": Policy(access_token_ttl=60 * MINUTE, refresh_token_ttl=30 * DAY, idle_timeout=14 * DAY),
@@ -94,11 +118,13 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "idle_timeout": (1, MAX_SESSION_TTL),
     "personal_access_token_ttl": (0, 366 * DAY),
     "grace_period": (0, 5 * MINUTE),
+    "refresh_race_window": (0, 5 * MINUTE),
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
 _TOP: Final = (
-    "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers", "upstreams",
+    "default", "classifications", "clients", "audiences", "callers", "operators", "workload_issuers", "trusted_issuers", "upstreams",
+    "security_event_transmitters", "risk", "automatic_revocation",
 )  # fmt: skip
 _LIFETIMES: Final = (
     "access_token_ttl",
@@ -108,7 +134,8 @@ _LIFETIMES: Final = (
     "idle_timeout",
     "personal_access_token_ttl",
 )
-_SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
+SPANS: Final = frozenset({*_LIFETIMES, "grace_period", "refresh_race_window"})
+"""The settings that are times in seconds."""
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -124,6 +151,8 @@ class PolicyBook:
     """Classifications by audience. An audience that is not named has none."""
     default: str = "internal"
     """The classification of clients that are not named."""
+    sources: Mapping[str, Source] = field(default_factory=dict, compare=False)
+    """Sources of settings by `<classification>.<setting>`. A setting that is not named has its default."""
 
     def classification(self, client_id: str) -> str:
         """Return the classification of a client."""
@@ -152,40 +181,17 @@ class PolicyBook:
         return policy
 
 
-class Policies:
-    """The policy book in force. A reload replaces the whole book."""
-
-    def __init__(self, book: PolicyBook) -> None:
-        self.book = book
-        self._registered: Callable[[str], str | None] = lambda _client_id: None
-
-    def classify_by(self, registered: Callable[[str], str | None]) -> None:
-        """Let the classification that `registered` returns for a client override the book's; None: it has none."""
-        self._registered = registered
-
-    def of(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
-        """Return the current policy of a client for tokens with an audience.
-
-        Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
-        """
-        return self.book.policy(client_id, audience, registered=self._registered(client_id))
-
-    def classification(self, client_id: str) -> str:
-        """Return the current classification of a client."""
-        return self._registered(client_id) or self.book.classification(client_id)
-
-    @property
-    def depend_on_audience(self) -> bool:
-        """Whether an audience has a classification."""
-        return bool(self.book.audiences)
-
-
 def _stricter(policy: Policy, other: Policy) -> Policy:
     return replace(
         policy,
         binding_required=policy.binding_required or other.binding_required,
         **{name: min(getattr(policy, name), getattr(other, name)) for name in _LIFETIMES},
     )
+
+
+def is_stricter(policy: Policy, other: Policy) -> bool:
+    """Tell whether a policy has a shorter lifetime than another one, or requires a binding that the other does not."""
+    return _stricter(other, policy) != other
 
 
 def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> PolicyBook:
@@ -212,10 +218,13 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         f"{name}: no such setting; allowed: {', '.join(_TOP)}{did_you_mean(name, _TOP)}"
         for name in sorted(set(document) - set(_TOP))
     ]
+    sources: dict[str, Source] = {}
     for name, settings in _table(document, "classifications", problems).items():
         policies[name] = _override(
             f"classifications.{name}", policies.get(name, Policy()), settings, problems
         )
+        if isinstance(settings, dict):
+            sources.update(dict.fromkeys((f"{name}.{each}" for each in settings), Source.FILE))
     for path, text in (overrides or {}).items():
         name, _, setting = path.partition(".")
         if name not in policies:
@@ -225,12 +234,8 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
             )
             continue
         policies[name] = _override(name, policies[name], {setting: text}, problems)
-    for name, policy in policies.items():
-        if policy.max_retries == 0 < policy.grace_period:
-            problems.append(
-                f"{name}.max_retries: 0 with a grace_period of {policy.grace_period} s would put a retry off until it counts as theft; "
-                'for no retries set grace_period = "0s", otherwise max_retries to 1 or more'
-            )
+        sources[path] = Source.ENVIRONMENT
+    problems += contradictions(policies)
     named: dict[str, dict[str, str]] = {"clients": {}, "audiences": {}}
     for table, classified in named.items():
         for name, settings in _table(document, table, problems).items():
@@ -244,7 +249,31 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         problems.append(f"default: {shown(default)} is none of {', '.join(sorted(policies))}{near}")
     if problems:
         raise ConfigurationError(listed("the policies are invalid:", problems))
-    return PolicyBook(policies, named["clients"], named["audiences"], default)
+    return PolicyBook(policies, named["clients"], named["audiences"], default, sources)
+
+
+def contradictions(policies: Mapping[str, Policy]) -> list[str]:
+    """Return a problem for each policy whose settings contradict each other."""
+    return [
+        f"{name}.max_retries: 0 with a grace_period of {policy.grace_period} s would put a retry off until it counts as theft; "
+        'for no retries set grace_period = "0s", otherwise max_retries to 1 or more'
+        for name, policy in policies.items()
+        if policy.max_retries == 0 < policy.grace_period
+    ]
+
+
+def parse_setting(name: str, value: Any) -> Any:
+    """Return the value of a setting of a policy, from its value in a policy file. Raises `ValueError`."""
+    if name not in SETTINGS:
+        raise ValueError(
+            f"no such setting{did_you_mean(name, SETTINGS) or ';'} allowed: {', '.join(SETTINGS)}"
+        )
+    if name == "rates":
+        return parse_class_rates(value)
+    try:
+        return _value(name, value)
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} {error}") from None
 
 
 def _table(document: Mapping[str, Any], name: str, problems: list[str]) -> Mapping[str, Any]:
@@ -276,28 +305,17 @@ def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> 
     if not isinstance(settings, dict):
         problems.append(f"{path}: must be a table")
         return policy
-    known = {f.name for f in fields(Policy)}
     changes: dict[str, Any] = {}
     for name, value in settings.items():
-        if name not in known:
-            allowed = ", ".join(sorted(known))
-            problems.append(f"{path}.{name}: no such setting; allowed: {allowed}{did_you_mean(name, known)}")
-            continue
-        if name == "rates":
-            try:
-                changes[name] = parse_class_rates(value)
-            except ValueError as error:
-                problems.append(f"{path}.rates: {error}")
-            continue
         try:
-            changes[name] = _value(name, value)
+            changes[name] = parse_setting(name, value)
         except ValueError as error:
-            problems.append(f"{path}.{name}: {shown(value)} {error}")
+            problems.append(f"{path}.{name}: {error}")
     return replace(policy, **changes)
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in ("rotate", "binding_required"):
+    if name in ("rotate", "binding_required", "dpop_nonces"):
         text = str(value).lower() if isinstance(value, str | bool) else ""
         truth = {"true": True, "false": False}.get(text)
         if truth is None:
@@ -315,7 +333,7 @@ def _value(name: str, value: Any) -> Any:
             raise ValueError(f"has {wrong[0]}, which no request may set")
         return tuple(items)
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    number = _whole_seconds(text) if name in _SPANS else _whole(text)
+    number = _whole_seconds(text) if name in SPANS else _whole(text)
     low, high = _RANGES[name]
     if not low <= number <= high:
         raise ValueError(f"is not from {low} to {high}")

@@ -129,7 +129,7 @@ def _parse(settings: Any, known: Sequence[str]) -> dict[str, Rate]:
         if name not in known:
             raise ValueError(f"{name}: no such rate; allowed: {', '.join(known)}{did_you_mean(name, known)}")
         try:
-            rates[name] = _rate(text)
+            rates[name] = parse_rate(text)
         except ValueError:
             raise ValueError(
                 f'{name}: {shown(text)} is no rate such as "1000/1m": from 1 to {MAX_AMOUNT} calls, '
@@ -138,7 +138,8 @@ def _parse(settings: Any, known: Sequence[str]) -> dict[str, Rate]:
     return rates
 
 
-def _rate(text: Any) -> Rate:
+def parse_rate(text: Any) -> Rate:
+    """Return the rate that a text such as `1000/1m` names. Raises `ValueError`."""
     amount, slash, span = text.partition("/") if isinstance(text, str) else ("", "", "")
     if not slash or not amount.isascii() or not amount.isdigit() or len(amount) > len(str(MAX_AMOUNT)):
         raise ValueError("no rate")

@@ -42,12 +42,14 @@ class Permission(StrEnum):
     """Exchange tokens of other clients at the token endpoint (RFC 8693)."""
     REVOKE = "revoke"
     SUBSCRIBE = "subscribe"
+    RECEIVE_EVENTS = "receive_events"
+    """Learn of the sessions of other clients in event streams (Shared Signals Framework)."""
     ADMIN_READ = "admin.read"
     ADMIN_WRITE = "admin.write"
 
 
-MUST_BE_BOUNDED: Final = frozenset({Permission.ISSUE, Permission.EXCHANGE})
-"""Permissions whose right needs a bound, or says that it has none: without bounds it gives tokens of any client."""
+MUST_BE_BOUNDED: Final = frozenset({Permission.ISSUE, Permission.EXCHANGE, Permission.RECEIVE_EVENTS})
+"""Permissions whose right needs a bound, or says that it has none: without bounds it reaches the users of any client."""
 
 
 class May(StrEnum):
@@ -88,6 +90,7 @@ _BOUNDS: Final[Mapping[Permission, tuple[str, ...]]] = MappingProxyType(
         Permission.REFRESH: ("clients",),
         Permission.EXCHANGE: ("clients", "audiences", "scopes", "token_types", "may"),
         Permission.REVOKE: ("clients",),
+        Permission.RECEIVE_EVENTS: ("clients",),
     }
 )
 """The bounds that each permission may have. Others are enforced nowhere, so they are refused."""
@@ -158,15 +161,19 @@ def _rights(table: Any) -> list[Right]:
         raise ValueError("unbounded: a right is either unbounded or has bounds")
     permission = permissions[0]
     if permission in MUST_BE_BOUNDED and not values.get("unbounded") and not set(values) - {"may"}:
-        raise ValueError(
-            f"the right {permission} needs a bound (clients, audiences, scopes or token_types), or unbounded = true"
-        )
+        raise ValueError(f"the right {permission} needs a bound ({_shown(permission)}), or unbounded = true")
     for item in values.get("may", ()):
         if item not in _MAY[permission]:
             raise ValueError(
                 f"may: {item} is nothing that {permission} can do; allowed: {', '.join(_MAY[permission])}"
             )
     return [Right(permission=permission, **values) for permission in permissions]
+
+
+def _shown(permission: Permission) -> str:
+    """Return the bounds of a permission, in words."""
+    *others, last = (name for name in _BOUNDS[permission] if name != "may")
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _patterns(name: str, value: Any) -> tuple[str, ...]:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.events.chain import AuditRow
 from token_service.core.events.event import Action
-from token_service.core.events.store import AuditFilter, AuditPosition, AuditStore
+from token_service.core.events.store import REVOKING, AuditFilter, AuditPosition, AuditStore, cursor_of
 from token_service.core.events.verification import Verification, verify
 from token_service.core.limits import DEFAULT_PAGE, MAX_SUBJECT, Checks
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.sessions.store import SessionStore
-from token_service.core.subscribers.samples import CursorSample, SampleStore
+from token_service.core.subscribers.samples import SampleStore
+from token_service.core.subscribers.validations import Validations
 from token_service.tokens import base64url
-from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationTarget
+from token_service.tokens.revocation import MAX_LEEWAY, RevocationTarget
 
 MAX_ACTOR: Final = 1024
-_ENDS: Final = tuple(
-    action.value
-    for action in (
-        Action.REVOKED,
-        Action.REFRESH_TOKEN_REUSED,
-        Action.CLIENT_DISABLED,
-        Action.CLIENT_DELETED,
-    )
-)
 _MAX_EXPLANATIONS: Final = 50
 _ARRIVALS_WITHIN: Final = 3600.0
 """Seconds after an event in which samples are looked for."""
-_fields: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_EVERYTHING: Final = AuditFilter(target_kind="everything", actions=_ENDS)
+_EVERYTHING: Final = AuditFilter(target_kind="everything", actions=REVOKING)
 _KINDS: Final = {
     RevocationTarget.TOKEN_ID: "token_id",
     RevocationTarget.CLIENT: "client",
@@ -53,20 +42,37 @@ class AuditPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A subscriber that had applied an event at a time, and what it reported to this process within the last hour."""
+
+    subscriber: str
+    time: float
+    validations: Validations | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """An event that revoked a target, and the first sample of each subscriber that had applied it."""
+    """An event that revoked a target, and the subscribers that had applied it."""
 
     row: AuditRow
-    arrivals: Sequence[CursorSample]
+    arrivals: Sequence[Arrival]
 
 
 class AuditReports:
     """Reads the audit trail. Each method raises `PermissionDeniedError` and `StoreUnavailableError`."""
 
-    def __init__(self, store: AuditStore, sessions: SessionStore, samples: SampleStore) -> None:
+    def __init__(
+        self,
+        store: AuditStore,
+        sessions: SessionStore,
+        samples: SampleStore,
+        validations: Callable[[str], Validations | None] = lambda _: None,
+    ) -> None:
+        """Configure the reports. `validations` returns the counts that a subscriber has reported to this process."""
         self._store = store
         self._sessions = sessions
         self._samples = samples
+        self._validations = validations
 
     async def list(self, caller: Caller, where: AuditFilter, page_size: int, page_token: str) -> AuditPage:
         """List a page of the events that match; a size of 0 is the default. Raises `InvalidRequestError`."""
@@ -110,11 +116,13 @@ class AuditReports:
             if session is not None:
                 since = session.create_time
                 filters += [
-                    AuditFilter(target_kind="subject", subject=session.subject, actions=_ENDS, since=since),
                     AuditFilter(
-                        target_kind="client", target_id=session.client_id, actions=_ENDS, since=since
+                        target_kind="subject", subject=session.subject, actions=REVOKING, since=since
                     ),
-                    AuditFilter(target_kind="everything", actions=_ENDS, since=since),
+                    AuditFilter(
+                        target_kind="client", target_id=session.client_id, actions=REVOKING, since=since
+                    ),
+                    AuditFilter(target_kind="everything", actions=REVOKING, since=since),
                 ]
         elif target in {RevocationTarget.SUBJECT, RevocationTarget.CLIENT}:
             filters.append(_EVERYTHING)
@@ -126,33 +134,30 @@ class AuditReports:
         newest = sorted(found, key=lambda row: row.time, reverse=True)[:_MAX_EXPLANATIONS]
         return [Explanation(row, await self._arrivals(row)) for row in newest]
 
-    async def _arrivals(self, row: AuditRow) -> Sequence[CursorSample]:
+    async def _arrivals(self, row: AuditRow) -> Sequence[Arrival]:
         """Return the first sample of each subscriber that has the entry of an event."""
-        cursor = _cursor_of(row)
+        cursor = cursor_of(row)
         if cursor is None:
             return ()
         time = row.time / 1_000_000
         # The clocks of the two nodes may differ.
-        return await self._samples.first(
+        samples = await self._samples.first(
             cursor.epoch, cursor.sequence, time - MAX_LEEWAY, time + _ARRIVALS_WITHIN
         )
+        return [
+            Arrival(sample.subscriber, sample.time, self._validations(sample.subscriber))
+            for sample in samples
+        ]
 
 
 def _filter_of(target: RevocationTarget, value: str) -> AuditFilter:
     if target is RevocationTarget.SESSION:
-        return AuditFilter(session_id=str(UUID(value)), actions=_ENDS)
+        return AuditFilter(session_id=str(UUID(value)), actions=REVOKING)
     if target is RevocationTarget.SUBJECT:
-        return AuditFilter(target_kind="subject", subject=value, actions=_ENDS)
+        return AuditFilter(target_kind="subject", subject=value, actions=REVOKING)
     if target is RevocationTarget.EVERYTHING:
         return _EVERYTHING
-    return AuditFilter(target_kind=_KINDS[target], target_id=value, actions=_ENDS)
-
-
-def _cursor_of(row: AuditRow) -> Cursor | None:
-    try:
-        return Cursor.parse(_fields(row.fields)["cursor"])
-    except (ValueError, KeyError, TypeError, msgspec.MsgspecError):
-        return None  # not the event of an entry, or changed by hand
+    return AuditFilter(target_kind=_KINDS[target], target_id=value, actions=REVOKING)
 
 
 def _format_position(row: AuditRow) -> str:

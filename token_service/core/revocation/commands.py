@@ -16,6 +16,7 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.errors import InvalidRequestError
+from token_service.tokens.opaque_token import has_form_of_opaque
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
 
 _LIMITS: Final = {
@@ -70,6 +71,8 @@ def check_command(command: RevokeCommand) -> None:
     elif command.target in _LIMITS:
         field_name, limit = _LIMITS[command.target]
         checks.text(field_name, command.value, limit, required=True)
+        if has_form_of_opaque(command.value):  # a JWT is longer than the limits
+            checks.add(field_name, "has the form of a token, which would be stored; revoke it as a token")
     if command.wait is not None and not 0 < command.wait <= MAX_WAIT:
         checks.add("wait.timeout", f"is not from 0 to {MAX_WAIT:.0f} seconds")
     checks.done()

@@ -98,7 +98,7 @@ class Drafts:
         """
         if caller.rights.rates:
             await self._rates.take_of_caller(caller, Operation.REVOKE)
-        draft, client_id = await self._resolve(command, now)
+        draft, client_id = await self.resolve(command, now)
         if not caller.rights.are_unbounded(Permission.REVOKE):
             await self._require_within(caller, command, draft, client_id)
         if draft is not None and _is_unbounded(draft):
@@ -134,10 +134,11 @@ class Drafts:
         elif target is not None:
             raise deny_outside_clients(Permission.REVOKE, f"a {target.name.lower()}".replace("_", " "))
 
-    async def _resolve(self, command: RevokeCommand, now: float) -> tuple[RevocationDraft | None, str]:
-        """Return the draft to append, and the client that its target names.
+    async def resolve(self, command: RevokeCommand, now: float) -> tuple[RevocationDraft | None, str]:
+        """Return the draft that a command becomes, and the client that its target names. Changes nothing.
 
-        No draft: no valid token can match. No client: the target names none.
+        No draft: no valid token can match. No client: the target names none. Raises `InvalidRequestError` and
+        `StoreUnavailableError`.
         """
         check_command(command)
         if command.target is None:

@@ -1,8 +1,9 @@
 """The revocation log across a failover of its database.
 
 A synchronous standby has every acknowledged commit. When it is promoted, the log is renewed without a revocation, and all
-nodes continue. An asynchronous standby may lack revocations, including those of signing keys, and no node can tell which
-ones. After its promotion the log stays closed until an operator renews it.
+nodes continue. An asynchronous standby may lack revocations, including those of signing keys. After its promotion the log
+stays closed until an operator renews it. If the operator has chosen so in advance, it continues under another name, and
+each running node writes again the entries that it knows (`known_entries`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,18 @@ logger = logging.getLogger(__name__)
 
 
 class FailoverLog:
-    """A `RevocationLog` that renews itself after a failover that lost nothing."""
+    """A `RevocationLog` that renews itself after a failover that lost nothing, or after any if `accepts_loss`."""
 
-    def __init__(self, log: RevocationLog, clock: Clock, entropy: Entropy, audit: Audit) -> None:
+    def __init__(
+        self,
+        log: RevocationLog,
+        clock: Clock,
+        entropy: Entropy,
+        audit: Audit,
+        *,
+        accepts_loss: bool = False,
+    ) -> None:
+        self._accepts_loss: Final = accepts_loss
         self._log: Final = log
         self._clock: Final = clock
         self._entropy: Final = entropy
@@ -63,25 +73,41 @@ class FailoverLog:
             return await call()
         except LogMovedError as moved:
             # An entry that this node knows and the server lacks may have been acknowledged to a caller.
-            if not moved.nothing_lost or not _contains(moved.head, self._known):
+            nothing_lost = moved.nothing_lost and _contains(moved.head, self._known)
+            if not nothing_lost and not (self._accepts_loss and moved.promoted):
                 raise
-            await self._renew(moved.head)
+            await self._renew(moved.head, nothing_lost=nothing_lost)
         return await call()
 
-    async def _renew(self, head: LogHead) -> None:
+    async def _renew(self, head: LogHead, *, nothing_lost: bool) -> None:
         try:
             renewal = await renew_log(
-                self._log, head, self._clock.now(), self._entropy, self._audit, _ACTOR, nothing_lost=True
+                self._log,
+                head,
+                self._clock.now(),
+                self._entropy,
+                self._audit,
+                _ACTOR,
+                nothing_lost=nothing_lost,
+                keep=True,
             )
         except LogChangedError:
             return  # another node has renewed it
         except ConfigurationError as error:
             raise StoreUnavailableError(error.message, retry_after=1.0) from error
-        logger.warning(
-            "the database failed over to a synchronous standby: the revocation log %s continues as %s",
-            renewal.before,
-            renewal.after,
-        )
+        if nothing_lost:
+            logger.warning(
+                "the database failed over to a synchronous standby: the revocation log %s continues as %s",
+                renewal.before,
+                renewal.after,
+            )
+        else:
+            logger.error(
+                "the database failed over to a standby that may lack revocations: the revocation log %s continues as %s; "
+                "running nodes write again what they know, sessions and changes of clients, keys and policies stay lost",
+                renewal.before,
+                renewal.after,
+            )
 
 
 def _contains(head: LogHead, known: LogHead | None) -> bool:

@@ -38,6 +38,8 @@ class LogHead:
     """Time at which the head was read, by the database's clock."""
     client_revision: int = 0
     """Grows by one with every change of a registered client."""
+    policies_revision: int = 0
+    """Grows by one with every change of the overrides of the policies."""
 
 
 class LogMovedError(StoreUnavailableError):
@@ -51,11 +53,16 @@ class LogMovedError(StoreUnavailableError):
         "`token-service log renew`, with `--nothing-lost` if no commit was lost"
     )
 
-    def __init__(self, head: LogHead, *, nothing_lost: bool) -> None:
-        """`nothing_lost`: the server was a synchronous standby and has every acknowledged entry."""
+    def __init__(self, head: LogHead, *, nothing_lost: bool, promoted: bool = False) -> None:
+        """Create the error.
+
+        `nothing_lost`: the server was a synchronous standby and has every acknowledged entry. `promoted`: it was a
+        standby of the cluster that wrote the log, synchronous or not.
+        """
         super().__init__(retry_after=1.0)
         self.head = head
         self.nothing_lost = nothing_lost
+        self.promoted = promoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +83,14 @@ class RevocationDraft:
     token_expire_time: int | None = None
     awaited: bool = False
     """Whether a call waits until subscribers have confirmed the entry: the append sets the head's `awaited`."""
+    restored: bool = False
+    """Whether a failover lost the entry. It is appended even if its session or key is unknown or revoked already."""
     client_end: ClientEnd | None = None
     """For a CLIENT that is to be disabled or deleted as well."""
     event: AuditEvent | None = None
     """The audit event of the entry. Its row is written in the transaction of the append; none if the draft is left out."""
+    verdict: AuditEvent | None = None
+    """The audit event of the verdict that demands the revocation. Its row is written like that of `event`, before it."""
 
     def expires(self, read_time: float) -> float:
         """Return the expiry of the entry if it is appended at `read_time` by the database's clock."""
@@ -109,6 +120,8 @@ class RevocationLog(Protocol):
         - CLIENT with `client_end`: also disables or deletes the client, and client_revision grows; the draft is
           left out if the client is not registered, has another revision, or has ended so already;
         - TOKEN_ID: no other effect.
+
+        A `restored` draft is never left out.
 
         Returns the head after the commit (at least as high as every entry) and the entries appended.
         Concurrent calls of one node may share a commit. Raises `LogMovedError`.

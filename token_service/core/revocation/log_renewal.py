@@ -61,11 +61,13 @@ async def renew_log(
     actor: Actor,
     *,
     nothing_lost: bool = False,
+    keep: bool = False,
 ) -> Renewal:
     """Renew the log that `head` was read from, on behalf of `actor`.
 
     The renewal revokes all earlier tokens and sessions. With `nothing_lost` it revokes nothing: the entries of
-    the log stay in force under its new name.
+    the log stay in force under its new name. So does `keep`, for a log that may have lost entries; running nodes then
+    write again those that they know.
 
     Raises `LogChangedError` if the log was renewed meanwhile, `ConfigurationError` if a clock can't be right,
     `StoreUnavailableError` (the log may be renewed; read the head).
@@ -75,10 +77,11 @@ async def renew_log(
         raise ConfigurationError(
             f"the clocks of this machine and of the database are {apart:.0f} s apart; set them, then renew the log"
         )
+    keep = keep or nothing_lost
     before = Cursor(head.epoch, head.sequence)
     draft = draft_of(
-        RevocationTarget.TOKEN_ID if nothing_lost else RevocationTarget.EVERYTHING,
-        encode(entropy(_EPOCH_BYTES)) if nothing_lost else "",  # the id of no token
+        RevocationTarget.TOKEN_ID if keep else RevocationTarget.EVERYTHING,
+        encode(entropy(_EPOCH_BYTES)) if keep else "",  # the id of no token
         now,
         reason=RevocationReason.ADMINISTRATIVE,
         comment=f"the log was renewed; it was {before}",
@@ -94,7 +97,7 @@ async def renew_log(
         replaces=head.epoch,
         epoch=encode(entropy(_EPOCH_BYTES)),
         sequence=next_start(head.sequence, now),
-        keep=nothing_lost,
+        keep=keep,
     )
     if after is None:
         raise LogChangedError

@@ -15,6 +15,11 @@ class RevocationMirror(Protocol):
     The mirror may be lost at any time. Calls time out quickly and raise `StoreUnavailableError`.
     """
 
+    @property
+    def server(self) -> str:
+        """The server in use, for operators; empty: none is known."""
+        ...
+
     async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
         """Add entries to the stream and the set. Idempotent."""
         ...

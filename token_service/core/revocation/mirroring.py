@@ -42,6 +42,13 @@ class Mirroring:
         self._tailer = tailer
         self._queue: deque[tuple[str, Revocation]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
+        self.is_failing = False
+        """Whether the mirror could not be used at the last attempt."""
+
+    @property
+    def server(self) -> str:
+        """The server of the mirror; empty: none is known."""
+        return self._mirror.server
 
     def publish(self, entries: Sequence[Revocation]) -> None:
         """Queue entries that this node has committed.
@@ -59,20 +66,19 @@ class Mirroring:
             tasks.create_task(self._listen(), name="mirror-listen")
 
     async def _keep(self) -> None:
-        failing = False
         while True:
             try:
                 await self._flush()
                 await self._check()
-                if failing:
+                if self.is_failing:
                     logger.info("the revocation mirror is back")
-                failing = False
+                self.is_failing = False
             except TokenServiceError as error:
-                if not failing:
+                if not self.is_failing:
                     logger.warning(
                         "the revocation mirror is away, delivery falls back to SQL: %s", error.message
                     )
-                failing = True
+                self.is_failing = True
                 await asyncio.sleep(_RETRY_INTERVAL)
                 continue
             await self._publish_for(_CHECK_INTERVAL)

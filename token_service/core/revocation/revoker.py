@@ -51,7 +51,7 @@ class Revoker:
         self._publish = publish
         # A call may wait at any node: each node asks its own subscribers to confirm.
         tailer.on_head(lambda head: waits.heard(head.awaited))
-        self._appending: set[asyncio.Task[Cursor]] = set()
+        self._appending: set[asyncio.Task[tuple[Cursor, int]]] = set()
 
     async def revoke(self, caller: Caller, command: RevokeCommand, now: float) -> RevokeOutcome:
         """Revoke the target of a command within the caller's rates.
@@ -87,20 +87,24 @@ class Revoker:
         The append completes even if the caller disconnects, so this node applies and publishes every durable
         entry.
         """
+        return (await self.append_counted(drafts))[0]
+
+    async def append_counted(self, drafts: Sequence[RevocationDraft]) -> tuple[Cursor, int]:
+        """Append drafts as `append` does; return also the number of entries, because the log leaves drafts out."""
         task = asyncio.create_task(self._append(drafts), name="revoke")
         self._appending.add(task)
         task.add_done_callback(self._appended)
         return await asyncio.shield(task)
 
-    async def _append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
+    async def _append(self, drafts: Sequence[RevocationDraft]) -> tuple[Cursor, int]:
         head, entries = await self._log.append(drafts)
         await self._tailer.meet_clients(head)
         self._tailer.offer(head, entries)
         if self._publish is not None:
             self._publish(entries)
-        return Cursor(head.epoch, head.sequence)
+        return Cursor(head.epoch, head.sequence), len(entries)
 
-    def _appended(self, task: asyncio.Task[Cursor]) -> None:
+    def _appended(self, task: asyncio.Task[tuple[Cursor, int]]) -> None:
         self._appending.discard(task)
         if not task.cancelled():
             task.exception()  # mark it as retrieved: the caller may have disconnected
@@ -115,14 +119,14 @@ async def carry_out(
 ) -> Cursor:
     """Append a revocation by `actor`; return a place in the log that includes it.
 
-    For a key, the key manager does its work before and after the append.
+    A draft may bring its audit event. For a key, the key manager does its work before and after the append.
     """
-    event = event_of(draft, actor)
+    event = draft.event or event_of(draft, actor)
     draft = replace(draft, event=event)
     if draft.target is RevocationTarget.KEY:
         async with key_manager.revoking(actor, draft.value):
             cursor = await append([draft])
     else:
         cursor = await append([draft])
-    audit.record(structs.replace(event, fields={"cursor": str(cursor)}))
+    audit.record(structs.replace(event, fields={**event.fields, "cursor": str(cursor)}))
     return cursor

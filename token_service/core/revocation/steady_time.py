@@ -47,6 +47,10 @@ class SteadyTime:
         """Note the time for the next start. Raises `StoreUnavailableError`."""
         await leases.note(_NOTE, self.now())
 
+    def elapsed(self) -> float:
+        """Seconds by the monotonic clock, to measure durations."""
+        return self._clock.monotonic()
+
     def now(self) -> float:
         """Seconds since the Unix epoch."""
         elapsed = self._clock.monotonic()

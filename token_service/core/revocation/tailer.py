@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from token_service.clock import Clock
+from token_service.core.revocation.known_entries import CAPACITY, KnownEntries, LostEntries
 from token_service.core.revocation.log import LogHead, RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
@@ -39,6 +41,7 @@ from token_service.tokens.revocation_set import RevocationSet
 _PAGE: Final = 2000
 _SWEEP_INTERVAL: Final = 30.0
 _CHANGE_OVER_INTERVAL: Final = 0.01
+_RESTORED_AT_ONCE: Final = 500
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class Tailer:
         self._look_failed = False
         self._trouble = "it can't be read in time"
         self._looking = asyncio.Lock()
+        self._known = KnownEntries()
         self._wanted: LogHead | None = None
         self._listeners: list[Callable[[LogHead], None]] = []
         self._wake = asyncio.Event()
@@ -105,6 +109,7 @@ class Tailer:
         The replica applies them if they follow its last entry, and if every changed client is known.
         """
         replica, before = self._replica, head.follows
+        self._known.note(head.epoch, entries)
         if head.epoch == replica.epoch and self._copies.has_clients(head):
             self._tell(head)
             for number, entry in enumerate(entries):
@@ -114,7 +119,11 @@ class Tailer:
                         return
                     replica.apply(contiguous(entries[number:]))
                 before = entry.revoke_time
-        if replica.applied < head.sequence or not self._copies.are_current(head):
+        if (
+            head.epoch != replica.epoch
+            or replica.applied < head.sequence
+            or not self._copies.are_current(head)
+        ):
             self._want(head)
 
     async def meet_clients(self, head: LogHead) -> None:
@@ -238,11 +247,15 @@ class Tailer:
             head = await self._read_index.head()
             self._time.bound(head.read_time)  # entries dropped here are in no subscriber's snapshot
             same_log = continues(head, before, newest)
+            if same_log and (late := self._known.of_earlier_logs(head)).last:
+                # An append to the earlier log was acknowledged after this node had changed over to this one.
+                head = await self._write_again(head, late)
+                self._known.forget(late)
             if same_log:
                 self._tell(head)  # before its entries, so that requests to confirm go with them
                 same_log = await self._advance(head)
             if not same_log:
-                await self._change_over(head)
+                head = await self._change_over(head)
                 self._tell(head)
             await self._copies.refresh(head)
         except TokenServiceError:
@@ -270,30 +283,49 @@ class Tailer:
                 await self._copies.refresh_clients(None)
                 if replica.revocations is not revocations:
                     return True
+            if place < head.sequence:  # else a renewal may lie between the head and the page
+                self._known.note(replica.epoch, entries)
             # This node's own append may have applied some of them meanwhile.
             if place > replica.applied:
                 replica.skip(place)
             replica.apply([entry for entry in entries if entry.sequence > replica.applied])
         return True
 
-    async def _change_over(self, head: LogHead) -> None:
-        """Change over to another log, or to the restored state of this log.
+    async def _change_over(self, head: LogHead) -> LogHead:
+        """Change over to another log, or to the restored state of this log, and return its head.
 
-        The known revocations stay in force until the new log is read completely.
+        The known revocations stay in force until the new log is read completely. Entries of the earlier log that a
+        failover lost are written again first.
         """
         before = self._replica.cursor
         report_change(head, before)
-        revocations = RevocationSet(names=True)
-        at, newest = head.compacted, head.newest
+        revocations, newest = RevocationSet(names=True), head.newest
+        last: deque[Revocation] = deque(maxlen=CAPACITY)
+        lost = self._known.of_earlier_logs(head)
+        at = head.compacted
         while at < head.sequence:
             at, entries = await self._read(at)
             for entry in entries:
                 revocations.apply(entry)
+                lost.found(entry)
                 at, newest = entry.sequence, entry.revoke_time
+            last.extend(entries)
+            if at >= head.sequence:
+                head = await self._write_again(head, lost)
         if before.epoch:
             self._copies.start_over()
         await self._copies.refresh_clients(None)
+        self._known.forget(lost)
+        self._known.note(head.epoch, last)
         self._replica.reset(head.epoch, at, revocations, newest=newest)
+        return head
+
+    async def _write_again(self, head: LogHead, lost: LostEntries) -> LogHead:
+        """Append the entries that a failover lost, and return the head after them."""
+        while drafts := lost.take(_RESTORED_AT_ONCE):
+            head, _ = await self._log.append(drafts)
+            logger.warning("wrote %d revocations again that a failover had lost", len(drafts))
+        return head
 
     async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
         """Return the sequence that the next page follows, above `after` if entries were purged, and the page.

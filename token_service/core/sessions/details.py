@@ -38,6 +38,10 @@ class SessionDetails:
     created_from: Origin = NO_ORIGIN
     last_used_from: Origin = NO_ORIGIN
     floors: tuple[Floor, ...] = ()
+    origin_tag: bytes = b""
+    """Tells whether a use has the same origin as the last one that was judged; empty: none was, or the next one must be."""
+    origins: str = ""
+    """The origins of earlier uses as `risk` writes them; empty: no use was judged. Personal data."""
 
     def end(self) -> SessionEnd | None:
         """Return the earliest revocation that ended the session; None: it was not revoked.

@@ -68,6 +68,9 @@ class Session:
     upstream_session: str = ""
     """The `sid` of the session at the upstream. Empty: the upstream named none."""
 
+    classification: str = ""
+    """The classification of the client when the session began. Empty: a node of an earlier version began the session."""
+
     create_time: float
     rotate_time: float
     """The time of the last rotation; `create_time` before the first."""

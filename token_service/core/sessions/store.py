@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
 from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
-from token_service.tokens.claims import AuthContext
+from token_service.tokens.claims import AuthContext, Confirmation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A judgment of a use by its origin. It holds only for the row that was judged."""
+
+    expected_tag: bytes
+    """Must equal the row's `origin_tag`; empty: the row has none."""
+    renewed_by: float = inf
+    """The row's last renewal must not be later than this."""
+    tag: bytes
+    """The row's next `origin_tag`; empty: none."""
+    origins: str | None = None
+    """The row's next `origins`; None: they stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +38,8 @@ class Rotation:
     client_id: str
     device_id: str
     """Must equal the row's, unless the row's is empty."""
+    proved: tuple[Confirmation, ...] = ()
+    """Keys that the caller proves. The row's key must be one of them, unless the row has none."""
     generation: int
     current_hash: bytes
     next_hash: bytes
@@ -32,6 +50,8 @@ class Rotation:
     """The new one, before it is cut to the row's absolute expiry."""
     origin: Origin = NO_ORIGIN
     """The origin of this use; NO_ORIGIN: the row keeps the one of an earlier use."""
+    judged: Judged | None = None
+    """None: any row is accepted, and its tag and its origins stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +61,7 @@ class Retry:
     session_id: UUID
     client_id: str
     device_id: str
+    proved: tuple[Confirmation, ...] = ()
     generation: int
     """The generation of the presented token; the row's must be one higher, so the successor is unused."""
     previous_hash: bytes
@@ -48,6 +69,20 @@ class Retry:
     """The row's `rotate_time` must be later than this: the grace window."""
     max_retries: int
     """The row's `retries` must be lower than this."""
+    now: float
+    judged: Judged | None = None
+    """Its `expected_tag` must be the row's. None: any row is accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """Count a use of a superseded refresh token that is no theft, if the row is the one that was judged."""
+
+    session_id: UUID
+    generation: int
+    """Must be the row's."""
+    max_races: int
+    """The row's number of races must be lower than this."""
     now: float
 
 
@@ -63,6 +98,8 @@ class Use:
     """If given, must equal the row's current hash (a refresh without rotation)."""
     origin: Origin = NO_ORIGIN
     """The origin of a refresh; NO_ORIGIN: the row keeps the one of an earlier use. Without `refresh_hash` unused."""
+    judged: Judged | None = None
+    """As in `Rotation`. Without `refresh_hash` unused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +178,8 @@ class SessionStore(Protocol):
     async def rotate(self, command: Rotation) -> Session | None:
         """Rotate in exactly one UPDATE: at most one of all calls with the same (generation, current_hash) succeeds.
 
-        Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
-        command's. Then sets generation + 1, previous_hash = refresh_hash, refresh_hash, key_version,
+        Conditions: the row is live, its client_id, device_id, generation and refresh_hash are the command's, its
+        key is proved, and it is the row that was `judged`, if that is given. Then sets generation + 1, previous_hash = refresh_hash, refresh_hash, key_version,
         rotate_time = last_use_time = now, retries = 0, idle expiry, and the origin of the last use unless it is
         NO_ORIGIN. Returns the changed row, or None if a condition fails. Concurrent calls of one node may share a commit.
         """
@@ -156,6 +193,13 @@ class SessionStore(Protocol):
         """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches.
 
         With a refresh_hash, also sets the origin of the last use unless it is NO_ORIGIN.
+        """
+        ...
+
+    async def race(self, command: Race, events: Sequence[AuditEvent] = ()) -> bool:
+        """Count one race of a live row in one UPDATE; return whether a row matches.
+
+        The rows of the audit events are written in the same transaction, if the row matches.
         """
         ...
 
@@ -193,13 +237,23 @@ class SessionStore(Protocol):
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
+        until: SessionPosition | None = None,
         personal: bool = False,
         client_id: str = "",
     ) -> Sequence[SessionDetails]:
         """Return up to `limit` rows after a position, newest first (create_time, then id, both descending).
 
-        `live_at`: only rows live at that time. `personal`: only personal access tokens. `client_id`: only rows of this
-        client; empty: of any.
+        `live_at`: only rows live at that time. `until`: only rows up to this position and at it. `personal`: only
+        personal access tokens. `client_id`: only rows of this client; empty: of any.
+        """
+        ...
+
+    async def position(
+        self, by: SessionFilter, value: str, *, after: SessionPosition | None, count: int
+    ) -> SessionPosition | None:
+        """Return the position of the row `count` rows after a position in the order of `list`, whatever its state.
+
+        None: so many rows do not follow.
         """
         ...
 
@@ -212,6 +266,9 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def purge(self, before: float, limit: int) -> int:
-        """Delete up to `limit` rows that ended (by either expiry or a revocation) before a time; return how many."""
+    async def purge(self, before: float, limit: int, expired: Counter[str] | None = None) -> int:
+        """Delete up to `limit` rows that ended (by either expiry or a revocation) before a time; return how many.
+
+        Counts in `expired`, by client, the deleted rows that expired without a revocation.
+        """
         ...

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from token_service.clock import Clock
 from token_service.core.limits import MAX_WAIT
@@ -21,6 +21,22 @@ _ASKED_STEP: Final = 0.5
 _FOREIGN_AGE: Final = 10.0
 
 
+class Member(NamedTuple):
+    """A connected subscriber. Times are by the monotonic clock."""
+
+    subscriber: str
+    """The registered name."""
+    name: str
+    """The name that the subscriber gave."""
+    caller: str
+    """The name of its caller."""
+    sequence: int
+    key_revision: int
+    connected_at: float
+    confirmed_at: float | None
+    is_silent: bool
+
+
 class Subscribers:
     """The subscribers of this node. Belongs to one event loop, and does no I/O."""
 
@@ -33,6 +49,10 @@ class Subscribers:
         self._levels: Counter[int] = Counter()
         """The number of subscribers, without the silent ones, at each confirmed sequence."""
         self._connected_at: dict[str, float] = {}
+        self._confirmed_at: dict[str, float] = {}
+        """The time of the last confirmation of each connected subscriber that has confirmed."""
+        self._named: dict[str, tuple[str, str]] = {}
+        """The name that each connected subscriber gave, and the name of its caller."""
         self._silent: set[str] = set()
         """Connected subscribers that have owed a confirmation for too long. They count at no level."""
         self._asked: deque[tuple[float, int]] = deque()
@@ -64,9 +84,13 @@ class Subscribers:
 
     # --- Events of subscribers --------------------------------------------------------------------------------------
 
-    def connect(self, subscriber_id: str) -> None:
-        """Count a stream that a subscriber has opened at this node."""
+    def connect(self, subscriber_id: str, name: str = "", caller: str = "") -> None:
+        """Count a stream that a subscriber has opened at this node.
+
+        `name` is the name that the subscriber gave, and `caller` the name of its caller. Both are only shown.
+        """
         self._streams[subscriber_id] += 1
+        self._named[subscriber_id] = (name or subscriber_id, caller)
         if subscriber_id not in self._applied:
             self._put(subscriber_id, 0)
             self._connected_at[subscriber_id] = self._clock.monotonic()
@@ -81,6 +105,8 @@ class Subscribers:
             self._put(subscriber_id, None)
             self._silent.discard(subscriber_id)
             del self._connected_at[subscriber_id]
+            del self._named[subscriber_id]
+            self._confirmed_at.pop(subscriber_id, None)
             self._key_revisions.pop(subscriber_id, None)
         self._moved()
 
@@ -105,7 +131,10 @@ class Subscribers:
 
     def advance(self, subscriber_id: str, sequence: int) -> None:
         """Raise the confirmed sequence of a subscriber that is connected here. A lower sequence changes nothing."""
-        known = self._applied.get(subscriber_id, sequence)
+        known = self._applied.get(subscriber_id)
+        if known is None:
+            return
+        self._confirmed_at[subscriber_id] = self._clock.monotonic()
         if known < sequence:
             self._put(subscriber_id, sequence)
             if known < self.requested <= sequence:
@@ -116,6 +145,7 @@ class Subscribers:
         """Forget all sequences and key revisions, because those of one log have no meaning in another."""
         self.epoch = epoch
         self._applied = dict.fromkeys(self._applied, 0)
+        self._confirmed_at.clear()
         self._levels = Counter({0: len(self._applied)} if self._applied else {})
         self._key_revisions = dict.fromkeys(self._key_revisions, 0)
         self._foreign.clear()
@@ -182,6 +212,21 @@ class Subscribers:
         """The number of connected subscribers that are silent."""
         return len(self._silent)
 
+    def members(self) -> Iterator[Member]:
+        """Yield the connected subscribers."""
+        for subscriber, sequence in self._applied.items():
+            name, caller = self._named[subscriber]
+            yield Member(
+                subscriber,
+                name,
+                caller,
+                sequence,
+                self._key_revisions.get(subscriber, 0),
+                self._connected_at[subscriber],
+                self._confirmed_at.get(subscriber),
+                subscriber in self._silent,
+            )
+
     @property
     def levels(self) -> Mapping[int, int]:
         """The number of subscribers, without the silent ones, at each confirmed sequence."""
@@ -196,6 +241,10 @@ class Subscribers:
     def key_revisions(self) -> list[int]:
         """The revision of the key set that each subscriber has confirmed."""
         return list(self._key_revisions.values())
+
+    def behind_keys(self, key_revision: int) -> list[str]:
+        """Return the subscribers that have not confirmed a revision of the key set, by name."""
+        return sorted(name for name, known in self._key_revisions.items() if known < key_revision)
 
     @property
     def key_revision(self) -> int:

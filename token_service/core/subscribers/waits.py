@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -49,7 +49,12 @@ class Waits:
         self._looked = -inf
         self._lowest = inf
         self._polling: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[float, bool], None]] = []
         subscribers.on_progress(self._progressed)
+
+    def on_end(self, listener: Callable[[float, bool], None]) -> None:
+        """Call `listener` at the end of each wait with its seconds, and with whether all subscribers confirmed."""
+        self._listeners.append(listener)
 
     def heard(self, sequence: int) -> None:
         """Ask this node's subscribers for a `sequence` that the head of the log names, because a call waits for it."""
@@ -70,24 +75,31 @@ class Waits:
         wait = _Wait(cursor, asyncio.get_running_loop().create_future())
         self._waits.add(wait)
         self._request((wait,))
-        self._came_last = self._clock.monotonic()
+        self._came_last = began = self._clock.monotonic()
         self._came.set()
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name="poll-reports")
         try:
             async with asyncio.timeout(timeout):
                 connected = await wait.done
-                return connected, connected
         except TimeoutError:
             await wait.looked.wait()
             if wait.failure is not None:
                 raise wait.failure from None
+            self._tell(began, confirmed=False)
             return self._reports.counts(cursor)
+        else:
+            self._tell(began, confirmed=True)
+            return connected, connected
         finally:
             self._waits.discard(wait)
             if not self._waits:
                 self._polling.cancel()
                 self._polling = None
+
+    def _tell(self, began: float, *, confirmed: bool) -> None:
+        for listener in self._listeners:
+            listener(self._clock.monotonic() - began, confirmed)
 
     async def _poll(self) -> None:
         while True:

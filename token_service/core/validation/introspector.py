@@ -1,8 +1,8 @@
 """ValidateToken and BatchValidateTokens: whether a token is valid now, and why not.
 
-A JWT is judged in seven steps, and the first that fails gives the reason: signature, times, issuer, audience,
-structure, revocation, scopes. (Issuer and structure can't change, so they are checked when a signature is
-seen for the first time.)
+A JWT is judged in eight steps, and the first that fails gives the reason: signature, times, issuer, audience,
+structure, revocation, scopes, and the proof of the key that it is bound to. (Issuer and structure can't change, so they
+are checked when a signature is seen for the first time.)
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from token_service.core.sessions.personal_tokens import holds_secret, record_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore, Use
 from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
-from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.tokens.claims import Confirmation, TokenKind, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueToken, OpaqueTokenError, looks_opaque
+from token_service.tokens.possession import NOTHING_PRESENTED, PossessionChecker, Presented
 from token_service.tokens.revocation import Cursor
 from token_service.tokens.revocation_set import RevocationSet
 from token_service.tokens.verified_cache import MAX_AGE, CacheEntry, VerifiedCache
@@ -60,6 +61,15 @@ class TokenQuery:
     """Whether the response must include every revocation acknowledged before the call, on any node."""
     client_id: str = ""
     """The client that a token must be issued to or, unless it is a refresh token, be meant for. Empty: any."""
+    presented: Presented = NOTHING_PRESENTED
+    """What the request that presented the token proves. A DPoP proof counts once in this process."""
+    caller_checks_binding: bool = False
+    """Whether the caller itself checks that the sender of the token has the key that it is bound to."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same query may be judged again: it has no DPoP proof that would be used up."""
+        return self.caller_checks_binding or self.presented.dpop_proof is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +115,15 @@ class Introspector:
         self._rates = rates
         self._policies = rates.policies
         self._clock = clock
+        self._possession = PossessionChecker()
         self._cache = VerifiedCache(_CACHE_CAPACITY)
         self._generation = verifier.generation
 
     async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
-        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for an opaque
-        token: only these read the database.
+        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, `RateLimitedError` for an opaque token: only
+        these read the database, and `OverloadedError` while this process remembers too many DPoP proofs.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
@@ -120,12 +131,14 @@ class Introspector:
         return await self._judge(caller, query, self._clock.now())
 
     async def introspect(self, caller: Caller, token: str) -> Introspection:
-        """Judge a token for the introspection endpoint (RFC 7662), like `validate`.
+        """Judge a token for the introspection endpoint (RFC 7662), like `validate`, but without the proof of its key.
+
+        The response tells the key (RFC 7662, section 2.2; RFC 9449, section 6.2), and the caller checks the proof.
 
         A client without the permission to validate learns only about tokens that it has a part in (RFC 7662,
         section 4). Raises `CallerUnauthenticatedError` and the errors of `validate`.
         """
-        query = TokenQuery(token, client_id=admit_introspection(caller))
+        query = TokenQuery(token, client_id=admit_introspection(caller), caller_checks_binding=True)
         return await self._judge(caller, query, self._clock.now())
 
     async def validate_batch(
@@ -149,7 +162,7 @@ class Introspector:
             yield await self._judge(caller, query, self._clock.now(), asked)
 
     def validate_jwt(self, caller: Caller, query: TokenQuery, now: float) -> Introspection:
-        """Judge a JWT by the current replica, without I/O. Raises `ReplicaStaleError`."""
+        """Judge a JWT by the current replica, without I/O. Raises `ReplicaStaleError` and `OverloadedError`."""
         admit(caller, UseCase.VALIDATE_TOKEN)
         return self._judge_jwt(query, now)
 
@@ -210,9 +223,20 @@ class Introspector:
                 entry.clean_version = revocations.version
             if query.required_scopes:
                 check_scopes(claims, query.required_scopes)
+            if not query.caller_checks_binding:
+                confirmation = claims.confirmation
+                if confirmation:
+                    self._check_possession(confirmation, query, now)
         except InvalidTokenError as error:
             return Introspection(replica.cursor, error.reason)
         return Introspection(replica.cursor, None, claims, entry)
+
+    def _check_possession(self, confirmation: Confirmation, query: TokenQuery, now: float) -> None:
+        """Raise `InvalidTokenError` unless the query proves the key of a bound token. Last: it uses up the proof."""
+        elapsed = self._clock.monotonic()
+        self._possession.check(
+            confirmation, query.token, query.presented, scheme=None, now=now, elapsed=elapsed
+        )
 
     def _subject_is_revoked(self, claims: VerifiedClaims, revocations: RevocationSet) -> bool:
         """Tell whether the subject behind a pairwise `sub` is revoked, which `RevocationSet.find` can't see."""
@@ -260,6 +284,8 @@ class Introspector:
             raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         if not set(query.required_scopes).issubset(session.scopes):
             raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE)
+        if session.confirmation and not query.caller_checks_binding:
+            self._check_possession(session.confirmation, query, now)
         if token.kind is TokenKind.SESSION:
             session = await self._use(session, now)
         elif token.kind is TokenKind.PERSONAL_ACCESS:

@@ -8,12 +8,14 @@ from uuid import UUID
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.access.key_proofs import KeyProofs
 from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, InvalidReason, PermissionDeniedError
 from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.tokens.possession import Presented, Scheme
 
 OPENID: Final = "openid"
 CLAIMS_OF_SCOPE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -47,20 +49,29 @@ class UserInfo:
     """
 
     def __init__(
-        self, introspector: Introspector, sessions: SessionStore, subjects: PairwiseSubjects, clock: Clock
+        self,
+        introspector: Introspector,
+        proofs: KeyProofs,
+        sessions: SessionStore,
+        subjects: PairwiseSubjects,
+        clock: Clock,
     ) -> None:
         self._introspector = introspector
+        self._proofs = proofs
         self._sessions = sessions
         self._subjects = subjects
         self._clock = clock
 
-    async def verify(self, token: str) -> VerifiedClaims:
+    async def verify(self, token: str, presented: Presented, scheme: Scheme) -> VerifiedClaims:
         """Return the claims of an access token that may be used here.
 
-        Raises `CallerUnauthenticatedError` for a token that is invalid, revoked, bound to a key or of no session,
-        `PermissionDeniedError` for one without the scope `openid`, `ReplicaStaleError`.
+        Raises `CallerUnauthenticatedError` for a token that is invalid, revoked, bound to a key that the request does not
+        prove, or of no session, `PermissionDeniedError` for one without the scope `openid`, `ReplicaStaleError`, and the
+        errors of `KeyProofs.check`.
         """
-        query = TokenQuery(token, kind=TokenKind.ACCESS, required_scopes=(OPENID,))
+        query = TokenQuery(
+            token, kind=TokenKind.ACCESS, required_scopes=(OPENID,), caller_checks_binding=True
+        )
         found = await self._introspector.validate(Caller.system(), query)
         if found.reason is InvalidReason.INSUFFICIENT_SCOPE:
             raise PermissionDeniedError("the access token lacks the scope openid", metadata={"scope": OPENID})
@@ -68,10 +79,7 @@ class UserInfo:
         if not isinstance(claims, VerifiedClaims):
             reason = "another kind" if found.reason is None else found.reason.value
             raise CallerUnauthenticatedError(f"the access token is not valid: {reason}")
-        if claims.confirmation:
-            raise CallerUnauthenticatedError(
-                "the access token is bound to a key, whose proof this endpoint does not check"
-            )
+        self._proofs.check(claims, token, presented, scheme)
         if not claims.session_id:
             raise CallerUnauthenticatedError("the access token is of no session, so there is no user")
         return claims

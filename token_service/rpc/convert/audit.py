@@ -10,7 +10,7 @@ from token_service.core.events.chain import AuditRow
 from token_service.core.events.store import AuditFilter
 from token_service.core.events.verification import Verification
 from token_service.core.limits import Checks
-from token_service.core.reports.audit import Explanation
+from token_service.core.reports.audit import Arrival, Explanation
 from token_service.errors import InvalidRequestError
 from token_service.rpc.convert.values import seconds_of_timestamp, struct_of_json, timestamp
 from token_service.tokens.revocation import RevocationTarget
@@ -94,11 +94,17 @@ def explanation(found: Explanation) -> pb.RevocationExplanation:
     """Build the message of an explanation."""
     return pb.RevocationExplanation(
         event=audit_event(found.row),
-        arrivals=[
-            pb.RevocationArrival(subscriber=each.subscriber, time=timestamp(each.time))
-            for each in found.arrivals
-        ],
+        arrivals=[_arrival(each) for each in found.arrivals],
     )
+
+
+def _arrival(arrival: Arrival) -> pb.RevocationArrival:
+    message = pb.RevocationArrival(subscriber=arrival.subscriber, time=timestamp(arrival.time))
+    if (counts := arrival.validations) is not None:
+        message.client_version = counts.client_version
+        message.validated = counts.validated
+        message.refusals.update(counts.refusals)
+    return message
 
 
 def verification(result: Verification) -> pb.VerifyAuditTrailResponse:

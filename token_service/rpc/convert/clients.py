@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from msgspec import to_builtins
 
 from token_service.core.clients.client import (
     METADATA_FIELDS,
@@ -16,11 +15,13 @@ from token_service.core.clients.client import (
     ClientMetadata,
     ClientSecret,
     ClientState,
+    SecurityProfile,
     SubjectType,
 )
 from token_service.core.limits import Checks
 from token_service.core.policies.rights import Right, parse_rights
 from token_service.errors import ConfigurationError
+from token_service.rpc.convert.rights import right_message
 from token_service.rpc.convert.values import seconds_of_duration, set_timestamp
 from token_service.v1 import client_service_pb2 as pb
 
@@ -38,10 +39,17 @@ _SUBJECT_TYPES: Final = {
     pb.SUBJECT_TYPE_PAIRWISE: SubjectType.PAIRWISE,
 }
 _SUBJECT_TYPE_NUMBERS: Final = {kind: number for number, kind in _SUBJECT_TYPES.items() if number}
+_PROFILES: Final = {
+    pb.SECURITY_PROFILE_UNSPECIFIED: SecurityProfile.NONE,
+    pb.SECURITY_PROFILE_NONE: SecurityProfile.NONE,
+    pb.SECURITY_PROFILE_FAPI2: SecurityProfile.FAPI2,
+}
+_PROFILE_NUMBERS: Final = {profile: number for number, profile in _PROFILES.items() if number}
 _STATES: Final = {
     ClientState.ACTIVE: pb.CLIENT_STATE_ACTIVE,
     ClientState.DISABLED: pb.CLIENT_STATE_DISABLED,
 }
+_STATE_OF: Final = {number: state for state, number in _STATES.items()}
 _BOUNDS: Final = ("clients", "audiences", "scopes", "token_types", "may")
 _LISTS: Final = frozenset(
     name for name in METADATA_FIELDS if isinstance(getattr(ClientMetadata(), name), tuple)
@@ -93,9 +101,10 @@ def optional_seconds(request: Message, field: str) -> float | None:
 def client_message(client: Client) -> pb.Client:
     """Return the message of a client."""
     values = {name: getattr(client, name) for name in METADATA_FIELDS}
-    values["rights"] = [pb.Right(**to_builtins(right)) for right in client.rights]
+    values["rights"] = list(map(right_message, client.rights))
     values["token_endpoint_auth_method"] = _METHOD_NUMBERS[client.token_endpoint_auth_method]
     values["subject_type"] = _SUBJECT_TYPE_NUMBERS[client.subject_type]
+    values["security_profile"] = _PROFILE_NUMBERS[client.security_profile]
     message = pb.Client(
         client_id=client.client_id,
         state=_STATES[client.state],
@@ -116,6 +125,35 @@ def _secret_message(secret: ClientSecret) -> pb.ClientSecret:
     if secret.last_use_time is not None:
         set_timestamp(message.last_use_time, secret.last_use_time)
     return message
+
+
+def client_of(message: pb.Client) -> Client:
+    """Return the client in a message of a service, without the hashes of its secrets. Raises `InvalidRequestError`."""
+    checks = Checks()
+    values = {name: _value(message, name, checks) for name in METADATA_FIELDS}
+    checks.done()
+    return Client(
+        client_id=message.client_id,
+        state=_STATE_OF.get(message.state, ClientState.ACTIVE),
+        secrets=tuple(map(_secret_of, message.secrets)),
+        create_time=message.create_time.ToMicroseconds() / 1_000_000,
+        update_time=message.update_time.ToMicroseconds() / 1_000_000,
+        revision=int(message.etag) if message.etag.isdecimal() else 0,
+        **values,
+    )
+
+
+def _secret_of(message: pb.ClientSecret) -> ClientSecret:
+    def seconds(field: Literal["expire_time", "last_use_time"]) -> float | None:
+        return getattr(message, field).ToMicroseconds() / 1_000_000 if message.HasField(field) else None
+
+    return ClientSecret(
+        secret_id=message.secret_id,
+        hash=b"",
+        create_time=message.create_time.ToMicroseconds() / 1_000_000,
+        expire_time=seconds("expire_time"),
+        last_use_time=seconds("last_use_time"),
+    )
 
 
 def _rights(messages: Sequence[pb.Right], checks: Checks) -> tuple[Right, ...]:
@@ -149,4 +187,8 @@ def _value(message: pb.Client, name: str, checks: Checks) -> Any:
         if value not in _SUBJECT_TYPES:
             checks.add(name, "is none of PUBLIC, PAIRWISE")
         return _SUBJECT_TYPES.get(value, SubjectType.PUBLIC)
+    if name == "security_profile":
+        if value not in _PROFILES:
+            checks.add(name, "is none of NONE, FAPI2")
+        return _PROFILES.get(value, SecurityProfile.NONE)
     return tuple(value) if name in _LISTS else value

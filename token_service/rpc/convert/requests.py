@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import Struct
 
+from token_service.core.access.proved_keys import NO_KEYS, ProvedKeys
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.grants.authorization import AuthorizationGrantCommand
 from token_service.core.issuing.commands import DEFAULT_KINDS, ISSUABLE, IssueCommand, RefreshCommand
@@ -20,21 +21,26 @@ from token_service.core.issuing.personal_access_tokens import CreateCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
     DEFAULT_WAIT,
+    MAX_CLIENT_VERSION,
     MAX_CUSTOM_CLAIMS,
     MAX_ENCODED_CUSTOM_CLAIMS,
     MAX_SCOPES,
     MAX_SUBSCRIBER_ID,
     MAX_TOKEN_TYPES,
     MAX_UPDATE_PATHS,
+    THUMBPRINT,
     Checks,
+    is_thumbprint,
 )
 from token_service.core.login.challenge import AcceptCommand
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.sessions.store import SessionFilter
+from token_service.core.subscribers.validations import ValidationReport
 from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import CustomClaimsTooLargeError
 from token_service.rpc.convert.values import json_of_struct, seconds_of_duration, seconds_of_timestamp
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
+from token_service.tokens.possession import NOTHING_PRESENTED, Presented
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
 from token_service.v1 import (
     authorization_service_pb2,
@@ -100,7 +106,7 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         confirmation=_confirmation(request),
         nonce=request.nonce,
         request_id=request.request_id,
-        client_context=_client_context(request),
+        client_context=client_context(request),
     )
     checks.done()
     return command
@@ -145,15 +151,44 @@ def accept_command(request: authorization_service_pb2.AcceptLoginRequestRequest)
     return command
 
 
-def refresh_command(request: token_service_pb2.RefreshTokenRequest) -> RefreshCommand:
-    """Convert a RefreshTokenRequest."""
+def refresh_command(
+    request: token_service_pb2.RefreshTokenRequest, keys: ProvedKeys = NO_KEYS
+) -> RefreshCommand:
+    """Convert a RefreshTokenRequest, whose holder proves these keys."""
     return RefreshCommand(
         refresh_token=request.refresh_token,
         client_id=request.client_id,
         device_id=request.device_id,
         scopes=tuple(request.scopes),
         audience=tuple(request.audience),
-        client_context=_client_context(request),
+        client_context=client_context(request),
+        keys=keys,
+    )
+
+
+def presented(
+    request: token_service_pb2.RefreshTokenRequest | token_service_pb2.ValidateTokenRequest, path: str = ""
+) -> Presented:
+    """Return the proofs in the binding of a request; `path` is its field path in a batch."""
+    if not request.HasField("binding"):
+        return NOTHING_PRESENTED
+    binding = request.binding
+    checks = Checks()
+    # The sender of the token may be a stranger, so what it chose is judged and never fails a whole batch.
+    if binding.dpop_proof and not (binding.http_method and binding.http_uri):
+        checks.add(f"{path}binding", "needs http_method and http_uri with dpop_proof")
+    thumbprint = binding.certificate_thumbprint
+    if thumbprint and not is_thumbprint(thumbprint):
+        checks.add(
+            f"{path}binding.certificate_thumbprint",
+            f"is not a SHA-256 thumbprint in base64url ({THUMBPRINT} characters)",
+        )
+    checks.done()
+    return Presented(
+        dpop_proof=binding.dpop_proof or None,
+        method=binding.http_method,
+        uri=binding.http_uri,
+        certificate_thumbprint=thumbprint,
     )
 
 
@@ -209,7 +244,15 @@ def token_query(request: token_service_pb2.ValidateTokenRequest, path: str = "")
         or len(scopes) > MAX_SCOPES
     ):
         raise_violations(lambda checks: _check_query(request, path, checks))
-    return TokenQuery(request.token, request.audience, scopes, _KINDS_OR_ANY[hint], not is_local(request))
+    return TokenQuery(
+        request.token,
+        request.audience,
+        scopes,
+        _KINDS_OR_ANY[hint],
+        not is_local(request),
+        presented=presented(request, path),
+        caller_checks_binding=request.caller_checks_binding,
+    )
 
 
 _KINDS_OR_ANY: Final[dict[int, TokenKind | None]] = {token_pb2.TOKEN_TYPE_UNSPECIFIED: None, **_KINDS}
@@ -238,6 +281,18 @@ def subscription(cursor_text: str, subscriber_id: str, field: str) -> Cursor | N
             checks.add(field, "is not a cursor this service gave")
     checks.done()
     return cursor
+
+
+def validation_report(request: token_service_pb2.ConfirmRevocationsRequest) -> ValidationReport:
+    """Convert what a ConfirmRevocationsRequest says about validations. The core bounds the counts."""
+    checks = Checks()
+    checks.text("client_version", request.client_version, MAX_CLIENT_VERSION)
+    checks.done()
+    return ValidationReport(
+        client_version=request.client_version,
+        validated=request.validated,
+        refusals=[(each.reason, each.count) for each in request.refusals],
+    )
 
 
 def session_filter(request: session_service_pb2.ListSessionsRequest) -> tuple[SessionFilter, str]:
@@ -299,7 +354,7 @@ def create_personal_access_token(
         scopes=tuple(request.scopes),
         ttl=seconds_of_duration(request.ttl, "ttl", checks),
         request_id=request.request_id,
-        client_context=_client_context(request),
+        client_context=client_context(request),
     )
     checks.done()
     return command
@@ -358,11 +413,13 @@ def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:
     return Confirmation(request.confirmation.jkt, request.confirmation.x5t_s256)
 
 
-def _client_context(
+def client_context(
     request: token_service_pb2.IssueTokenRequest
     | token_service_pb2.RefreshTokenRequest
-    | personal_access_token_service_pb2.CreatePersonalAccessTokenRequest,
+    | personal_access_token_service_pb2.CreatePersonalAccessTokenRequest
+    | session_service_pb2.ExtendSessionRequest,
 ) -> Origin:
+    """Return the origin that a request reports."""
     if not request.HasField("client_context"):
         return NO_ORIGIN
     return Origin(request.client_context.ip_address, request.client_context.user_agent)

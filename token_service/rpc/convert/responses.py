@@ -220,7 +220,8 @@ def signing_key(key: StoredSigningKey) -> key_service_pb2.SigningKey:
             getattr(message, name).CopyFrom(timestamp(value))
     if key.public_key:
         material = load_der_public_key(key.public_key)
-        message.public_key.CopyFrom(_jwk(public_jwk(material)))  # type: ignore[arg-type]  # raises for other types
+        jwk = public_jwk(material, key.algorithm)  # type: ignore[arg-type]  # raises for other types
+        message.public_key.CopyFrom(_jwk(jwk))
     return message
 
 

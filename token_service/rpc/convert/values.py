@@ -36,6 +36,12 @@ def set_timestamp(message: Timestamp, numeric_date: float) -> None:
         message.nanos = micros * 1000
 
 
+def duration(seconds: float) -> Duration:
+    """Convert seconds to a Duration, to the microsecond."""
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return Duration(seconds=whole, nanos=micros * 1000)
+
+
 def seconds_of_timestamp(value: Timestamp, field: str, checks: Checks) -> float:
     """Convert a Timestamp to a NumericDate; an invalid one adds a violation and gives 0."""
     if _MIN_SECONDS <= value.seconds <= _MAX_SECONDS and 0 <= value.nanos < 1_000_000_000:

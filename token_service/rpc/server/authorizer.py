@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
@@ -32,14 +32,18 @@ class Call(Peer, Protocol):
         ...
 
 
+Identify: TypeAlias = Callable[[Call], Caller | Awaitable[Caller]]
+"""`identify(call)` returns the caller of a call, or an awaitable of it if a proof takes I/O to check.
+
+It raises `CallerUnauthenticatedError`; an awaitable also raises the errors of `Authenticator.identify`.
+"""
+
+
 class Authorizer(Protocol):
     """Identifies callers."""
 
-    def identify(self, call: Call, /) -> Caller | Awaitable[Caller]:
-        """Return the caller of a call, or an awaitable of it if a proof takes I/O to check.
-
-        Raises `CallerUnauthenticatedError`; an awaitable also raises the errors of `Authenticator.identify`.
-        """
+    def identifier(self, method: str) -> Identify:
+        """Return the function that identifies the callers of a method, e.g. `/package.Service/Method`."""
         ...
 
     def rights(self, caller: Caller) -> Rights:
@@ -59,6 +63,10 @@ class TrustingAuthorizer:
     """Grants every right to every caller. For development on a loopback address."""
 
     _CALLER: Final = Caller("anybody", Rights.everything())
+
+    def identifier(self, method: str) -> Identify:
+        """See `Authorizer.identifier`."""
+        return self.identify
 
     def identify(self, peer: Peer) -> Caller:
         """Return the same caller for every peer."""

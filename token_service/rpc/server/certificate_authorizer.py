@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from token_service.certificates.client import thumbprint_of
 from token_service.certificates.verification import CertificateVerifier
 from token_service.core.access.authenticator import rights_of_client
 from token_service.core.access.caller import Caller, Proof
@@ -14,7 +15,7 @@ from token_service.core.access.certificates import CertificateClients, Certified
 from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError
-from token_service.rpc.server.authorizer import Peer
+from token_service.rpc.server.authorizer import Identify, Peer
 from token_service.tokens import base64url
 
 _MAX_KNOWN: Final = 1024
@@ -81,6 +82,10 @@ class CertificateAuthorizer:
         except CallerUnauthenticatedError:
             return caller.expire_time
 
+    def identifier(self, method: str) -> Identify:
+        """See `Authorizer.identifier`."""
+        return self.identify
+
     def identify(self, peer: Peer) -> Caller:
         """Return the caller that the peer's certificate names.
 
@@ -122,6 +127,7 @@ class CertificateAuthorizer:
             client_id="" if client is None else client.client_id,
             expire_time=certified.expire_time,
             chain=chain,
+            certificate_thumbprint=thumbprint_of(chain),
         )
 
     def clients_changed(self) -> None:

@@ -13,6 +13,8 @@ from cryptography import x509
 from token_service.errors import ConfigurationError
 
 _INTERVAL: Final = 1.0
+_SETTLING: Final = 0.1
+"""Seconds in which changed content must stay the same. A program that writes in place empties the file first."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,12 @@ class ClientAuthorities:
         while True:
             await asyncio.sleep(_INTERVAL)
             try:
-                if await asyncio.to_thread(self._path.read_bytes) == self._seen:
+                content = await asyncio.to_thread(self._path.read_bytes)
+                if content == self._seen:
                     continue
+                await asyncio.sleep(_SETTLING)
+                if await asyncio.to_thread(self._path.read_bytes) != content:
+                    continue  # it is being written
                 authorities = await asyncio.to_thread(self.load)
             except OSError:
                 continue  # being replaced; the old content stays in force

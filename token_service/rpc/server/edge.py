@@ -32,6 +32,8 @@ from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.deadlines import Deadlines
 from token_service.rpc.server.reception import Context, Reception
 from token_service.rpc.server.request_fields import require_few_fields, shape_of
+from token_service.telemetry import Counter, request_scope
+from token_service.telemetry.spans import note_error
 from token_service.telemetry.unexpected import unexpected
 from token_service.wire import error_to_status
 
@@ -76,9 +78,11 @@ class Edge:
         deadlines: Deadlines,
         limits: CallLimits,
         refusals: Refusals | None = None,
+        errors: Counter | None = None,
     ) -> None:
-        """`refusals` records the calls that are refused."""
+        """`refusals` records the calls that are refused; `errors` counts all calls that end with an error."""
         self._refusals = refusals
+        self._errors = errors
         self._authorizer = authorizer
         self._changes = 0
         """How often the rights of callers may have changed."""
@@ -94,6 +98,11 @@ class Edge:
         self.receiving = 0
         self.running = 0
         self.waiting = 0
+
+    def limit_calls(self, most: int, per_caller: int) -> None:
+        """Change the number of concurrent calls, of all callers and of each. Running calls go on."""
+        self._limits = replace(self._limits, max_calls=most, calls_per_caller=per_caller)
+        self._calls.limit = per_caller
 
     def unary(
         self,
@@ -113,7 +122,7 @@ class Edge:
         """
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
-        identify = self._authorizer.identify
+        identify = self._authorizer.identifier(method)
 
         async def work(context: Context) -> bytes:
             caller, changes = Caller.anonymous(), self._changes
@@ -159,20 +168,31 @@ class Edge:
         # gRPC keeps the exception that ends a call, and with it this frame, until a garbage collection. `work` holds
         # the request in a frame of its own.
         async def call(_: object, context: Context) -> bytes:
+            scope = request_scope.begin(context.invocation_metadata)
             try:
                 return await work(context)
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
-                status = status_of(error, method)
+                status = self._status_of(error, method)
             except asyncio.CancelledError as error:
                 # With a pending cancellation, the caller has disconnected or the server is stopping. Otherwise the
                 # cancellation is a bug, and the caller still waits for a status.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                status = status_of(error, method)
+                status = self._status_of(error, method)
+            finally:
+                scope.end()
             return await end(context, status)
 
         return grpc.stream_unary_rpc_method_handler(call)
+
+    def _status_of(self, error: BaseException, method: str) -> Status:
+        """Count an error, and convert it to a status."""
+        error = public_error(error, method)
+        if self._errors is not None:
+            self._errors.add(1, "grpc", error.reason.value)
+        note_error(error.reason.value)
+        return error_to_status(error, request_scope.request_id())
 
     def _rights_changed(self) -> None:
         self._changes += 1
@@ -249,7 +269,7 @@ class Edge:
         """
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
-        identify = self._authorizer.identify
+        identify = self._authorizer.identifier(method)
 
         async def work(context: Context) -> None:
             changes = self._changes
@@ -270,15 +290,18 @@ class Edge:
                 raise
 
         async def call(_: object, context: Context) -> None:
+            scope = request_scope.begin(context.invocation_metadata)
             try:
                 await work(context)
             except grpc.aio.InternalError:
                 # A message could not be sent: the reader has disconnected, and its cancellation has not arrived yet.
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
-                status = status_of(error, method)
+                status = self._status_of(error, method)
             else:
                 return
+            finally:
+                scope.end()
             if not context.done():
                 await end(context, status)
 
@@ -291,16 +314,19 @@ def key_of(caller: Caller, context: Context) -> Hashable:
 
 
 def status_of(error: BaseException, method: str) -> Status:
-    """Convert an error to a status.
+    """Convert an error to a status. See `public_error`."""
+    return error_to_status(public_error(error, method), request_scope.request_id())
 
-    An unexpected error is logged in one line and returned as INTERNAL without its text.
+
+def public_error(error: BaseException, method: str) -> ServiceError:
+    """Return the error that a caller may see.
+
+    An unexpected error is logged in one line and becomes INTERNAL without its text.
     """
     if isinstance(error, DecodeError):
         # Its text may quote the request.
-        error = InvalidRequestError.of("request", "is not a message of this method's type in valid UTF-8")
-    elif not isinstance(error, ServiceError):
-        error = unexpected(error, method, logger)
-    return error_to_status(error)
+        return InvalidRequestError.of("request", "is not a message of this method's type in valid UTF-8")
+    return error if isinstance(error, ServiceError) else unexpected(error, method, logger)
 
 
 async def end(context: Context, status: Status) -> NoReturn:

@@ -24,9 +24,10 @@ from token_service.rpc.server.reception import Reception
 from token_service.rpc.server.service import Service, StreamMethod, UnaryMethod
 from token_service.rpc.server.standard_services import PlainServices
 from token_service.rpc.server.tls import ReloadingCredentials
+from token_service.rpc.server.traced import traced
 from token_service.rpc.server.unix_socket import UnixSocketPath
-from token_service.telemetry import Metrics
-from token_service.telemetry.metrics import DURATIONS
+from token_service.telemetry import Metrics, Tracer
+from token_service.telemetry.registry import CALL_DURATION, REFUSALS
 
 _WATCH_INTERVAL: Final = 0.5
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -63,6 +64,7 @@ class GrpcServer:
         metrics: Metrics,
         token_address: str | None = None,
         refusals: Refusals | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Configure the server; `address` is `host:port` (port 0: any free port) or `unix:path`.
 
@@ -83,9 +85,8 @@ class GrpcServer:
         self._token_address = token_address
         self.bound_token_address = ""
         """`token_address` with the bound port, after `start`."""
-        self._duration = metrics.histogram(
-            "rpc.server.call.duration", "How long calls took, by method and status.", DURATIONS
-        )
+        self._duration = metrics.histogram(CALL_DURATION)
+        self._tracer = tracer
         self._deadlines = Deadlines()
         reception = Reception(
             self._deadlines, at_once=limits.reads_per_caller, timeout=limits.request_timeout
@@ -104,9 +105,14 @@ class GrpcServer:
                 max_deadline=limits.max_deadline,
             ),
             refusals,
+            metrics.counter(REFUSALS),
         )
         self._plain = PlainServices((*(service.name for service in services), _HEALTH), reception)
         self._server: grpc.aio.Server | None = None
+
+    def limit_calls(self, most: int, per_caller: int) -> None:
+        """Change the number of concurrent calls, of all callers and of each. Running calls go on."""
+        self._edge.limit_calls(most, per_caller)
 
     async def start(self) -> str:
         """Bind and serve; return the address with the bound port.
@@ -191,6 +197,10 @@ class GrpcServer:
         }
 
     def _handler(self, path: str, method: UnaryMethod | StreamMethod) -> grpc.RpcMethodHandler[Any, Any]:
+        handler = self._measured(path, method)
+        return handler if self._tracer is None else traced(path, handler, self._tracer)
+
+    def _measured(self, path: str, method: UnaryMethod | StreamMethod) -> grpc.RpcMethodHandler[Any, Any]:
         needed = NEEDED[UseCase(method.name)]
         if isinstance(method, StreamMethod):
             assert needed is not None  # a stream ends when its caller loses the permission

@@ -7,6 +7,7 @@ from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.access.key_proofs import KeyProofs
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.revocation.confirmations import Confirmations
@@ -14,9 +15,11 @@ from token_service.core.revocation.revoker import Revoker
 from token_service.rpc.convert.requests import (
     is_waiting,
     issue_command,
+    presented,
     refresh_command,
     revoke_command,
     subscription,
+    validation_report,
 )
 from token_service.rpc.convert.responses import issued_tokens
 from token_service.rpc.server.service import StreamMethod, UnaryMethod
@@ -34,6 +37,7 @@ class TokenService:
         self,
         issuer: Issuer,
         refresher: Refresher,
+        proofs: KeyProofs,
         revoker: Revoker,
         validation: Validation,
         confirmations: Confirmations,
@@ -42,6 +46,7 @@ class TokenService:
     ) -> None:
         self._issuer = issuer
         self._refresher = refresher
+        self._proofs = proofs
         self._revoker = revoker
         self._validation = validation
         self._confirmations = confirmations
@@ -83,7 +88,8 @@ class TokenService:
 
     async def RefreshToken(self, request: pb.RefreshTokenRequest, caller: Caller) -> pb.RefreshTokenResponse:
         """Exchange a refresh token."""
-        tokens = await self._refresher.refresh(caller, refresh_command(request), self._clock.now())
+        keys = self._proofs.prove_of_holder(caller, request.client_id, presented(request))
+        tokens = await self._refresher.refresh(caller, refresh_command(request, keys), self._clock.now())
         return issued_tokens(pb.RefreshTokenResponse, tokens)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, caller: Caller) -> pb.RevokeTokenResponse:
@@ -103,6 +109,6 @@ class TokenService:
         """Record the cursor a subscriber has applied, and return the head of the log."""
         applied = subscription(request.applied_cursor, request.subscriber_id, "applied_cursor")
         head = await self._confirmations.confirm(
-            caller, request.subscriber_id, applied, request.key_set_revision
+            caller, request.subscriber_id, applied, request.key_set_revision, validation_report(request)
         )
         return pb.ConfirmRevocationsResponse(head_cursor=str(head))

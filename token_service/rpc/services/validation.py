@@ -11,6 +11,7 @@ from token_service.core.validation.introspector import Introspection, Introspect
 from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import token_query
 from token_service.rpc.convert.responses import active_jwt, opaque_claims
+from token_service.telemetry import Counter
 from token_service.tokens.opaque_token import looks_opaque
 from token_service.tokens.revocation import Cursor
 from token_service.tokens.verified_cache import CacheEntry, TokenCache
@@ -21,6 +22,7 @@ _ENCODED_CAPACITY: Final = 20_000
 """Tokens: the number whose claims the introspector caches."""
 _MAX_REMEMBERED: Final = 4096
 """Bytes of a cached request. Larger requests are rare and would take the memory of many small ones."""
+_VALID: Final = "VALID"
 
 _INACTIVE: Final = {
     reason: pb.ValidateTokenResponse(reason=f"INVALID_REASON_{reason.name}").SerializeToString()
@@ -31,11 +33,20 @@ _INACTIVE: Final = {
 class Validation:
     """The methods of TokenService that validate tokens."""
 
-    def __init__(self, introspector: Introspector, replica: Replica, clock: Clock, issuer_name: str) -> None:
+    def __init__(
+        self,
+        introspector: Introspector,
+        replica: Replica,
+        clock: Clock,
+        issuer_name: str,
+        verdicts: Counter | None = None,
+    ) -> None:
+        """`verdicts` counts the results."""
         self._introspector = introspector
         self._replica = replica
         self._clock = clock
         self._issuer_name = issuer_name
+        self._verdicts = verdicts
         self._answered: dict[bytes, tuple[CacheEntry, int, bytes]] = {}
         """Responses by the encoded request of an active JWT: the cache entry behind the response, the generation of
         the keys, and the encoded response without its cursor.
@@ -54,6 +65,8 @@ class Validation:
         now = self._clock.now()
         known = self._answered.get(data)
         if known is not None and self._introspector.still_active(caller, known[0], known[1], now):
+            if self._verdicts is not None:
+                self._verdicts.add(1, _VALID)
             return self._with_cursor(known[2], self._replica.epoch, self._replica.applied)
         request = pb.ValidateTokenRequest.FromString(data)
         query = token_query(request)
@@ -66,10 +79,13 @@ class Validation:
         encoded = self._encoded.get(query.token)
         if encoded is None or encoded[0] is not entry:
             encoded = self._put_encoded(query.token, entry)
-        elif len(data) <= _MAX_REMEMBERED:  # a request seen once must not evict repeated requests
+        elif len(data) <= _MAX_REMEMBERED and query.is_repeatable:
+            # A request seen once must not evict repeated requests, and a DPoP proof counts once.
             if len(self._answered) >= _ANSWERED_CAPACITY:
                 self._answered.clear()
             self._answered[data] = entry, self._introspector.generation, encoded[1]
+        if self._verdicts is not None:
+            self._verdicts.add(1, _VALID)
         return self._with_cursor(encoded[1], answer.cursor.epoch, answer.cursor.sequence)
 
     async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller) -> bytes:
@@ -96,6 +112,8 @@ class Validation:
     def _encode(self, answer: Introspection, token: str) -> bytes:
         """Encode a ValidateToken response from parts that are encoded once (see `rpc.stream.messages`)."""
         entry, claims = answer.entry, answer.claims
+        if self._verdicts is not None:
+            self._verdicts.add(1, _VALID if answer.reason is None else answer.reason.name)
         if entry is not None:
             encoded = self._encoded.get(token)
             if encoded is None or encoded[0] is not entry:

@@ -16,11 +16,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
-
-import grpc
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
@@ -42,6 +39,7 @@ from token_service.rpc.convert.requests import subscription
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.edge import key_of
 from token_service.rpc.server.reception import Context
+from token_service.rpc.stream.endings import Endings
 from token_service.rpc.stream.gap_pages import GapPages
 from token_service.rpc.stream.messages import RESET, encode_entry, encode_keys, encode_position
 from token_service.rpc.stream.ring import Ring
@@ -49,7 +47,6 @@ from token_service.rpc.stream.snapshots import Snapshots
 from token_service.rpc.stream.stream import Stream
 from token_service.tokens.revocation import Cursor, Revocation
 from token_service.v1.token_service_pb2 import StreamRevocationsRequest
-from token_service.wire import error_to_status
 
 _CATCH_UP_TIMEOUT: Final = 10.0
 _RETRY_AFTER: Final = 1.0
@@ -113,12 +110,17 @@ class Feed:
         self._gap_pages.reset(self._epoch)
         self._moved = asyncio.Event()
         self._streams: set[Stream] = set()
-        self._endings: set[asyncio.Task[None]] = set()
+        self._endings = Endings()
         self._closing = False
         replica.listen(self)
         keyring.on_change(self._keys_changed)
         subscribers.on_request(self._wake)
         authorizer.on_change(self._permissions_changed)
+
+    def limit_streams(self, most: int, per_caller: int) -> None:
+        """Change the number of open streams, of all callers and of each. Open streams go on."""
+        self._limits = replace(self._limits, max_streams=most, max_streams_per_caller=per_caller)
+        self._of_caller.limit = per_caller
 
     def __len__(self) -> int:
         """Return the number of open streams."""
@@ -242,22 +244,13 @@ class Feed:
         self.close()
         await self._snapshots.close()
         await self._gap_pages.close()
-        for task in self._endings:
-            task.cancel()
-        if self._endings:
-            await asyncio.wait(self._endings)
+        await self._endings.aclose()
 
     def _end_unread(self, stream: Stream, error: ServiceError) -> None:
-        """End a stream whose reader leaves a message unread.
-
-        The status follows that message. Cancelling the write instead would free nothing: gRPC keeps the call until it
-        has a status.
-        """
+        """End a stream whose reader leaves a message unread."""
         stream.end = error
         stream.aborted = True
-        task = asyncio.create_task(_abort(stream.context, error), name="end-unread-stream")
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
+        self._endings.end(stream.context, error)
 
     # --- One stream ---------------------------------------------------------------------------------------------------
 
@@ -286,7 +279,7 @@ class Feed:
         self._end_revoked((stream,))  # the token may have been revoked while the request arrived
         subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
         if subscriber:
-            self._subscribers.connect(subscriber)
+            self._subscribers.connect(subscriber, request.subscriber_id, caller.name)
         try:
             if cursor is not None:
                 await self._resume(stream, cursor)
@@ -403,9 +396,3 @@ class Feed:
         stream.sending_since = None
         if stream.end is not None:
             raise stream.end
-
-
-async def _abort(context: Context, error: ServiceError) -> None:
-    code, message, trailers = error_to_status(error)
-    with suppress(grpc.aio.AbortError, grpc.aio.InternalError):  # already ended, or disconnected
-        await context.abort(code, message, trailers)

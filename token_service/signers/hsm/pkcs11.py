@@ -18,7 +18,15 @@ from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.hsm.sessions import Pkcs11Sessions, TokenSession, UnfitError
 from token_service.signers.private_key import DEFAULT_RSA_BITS
 from token_service.tokens import base64url
-from token_service.tokens.algorithms import MAX_RSA_BITS, MIN_RSA_BITS, Algorithm, verifier_for
+from token_service.tokens.algorithms import (
+    MAX_RSA_BITS,
+    MIN_RSA_BITS,
+    PSS_SALT_BYTES,
+    PUBLIC_KEY_ALGORITHMS,
+    RSA_ALGORITHMS,
+    Algorithm,
+    verifier_for,
+)
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.secret import Secret
 
@@ -150,9 +158,10 @@ class Pkcs11Keys:
         `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:
-            raise ConfigurationError("HS256 keys are not kept in an HSM; allowed: RS256, ES256, EdDSA")
+            allowed = ", ".join(each.value for each in PUBLIC_KEY_ALGORITHMS)
+            raise ConfigurationError(f"HS256 keys are not kept in an HSM; allowed: {allowed}")
         bits = self._rsa_bits if rsa_bits is None else rsa_bits
-        if algorithm is Algorithm.RS256 and bits < MIN_RSA_BITS:
+        if algorithm in RSA_ALGORITHMS and bits < MIN_RSA_BITS:
             raise ConfigurationError(f"an RSA key must have at least {MIN_RSA_BITS} bits, not {bits}")
         try:
             return await self._sessions.run(
@@ -160,7 +169,7 @@ class Pkcs11Keys:
                 timeout=self._generate_timeout,
             )
         except UnfitError as error:
-            wanted = f"{algorithm} with {bits} bits" if algorithm is Algorithm.RS256 else str(algorithm)
+            wanted = f"{algorithm} with {bits} bits" if algorithm in RSA_ALGORITHMS else str(algorithm)
             raise ConfigurationError(
                 f"the PKCS#11 token {self._label!r} can't generate keys for {wanted}: {error}"
             ) from None
@@ -200,15 +209,18 @@ def _object_id(key_id: str) -> bytes:
 
 
 def _sign(key: Any, algorithm: Algorithm, data: bytes) -> bytes:
-    from pkcs11 import Mechanism
+    from pkcs11 import MGF, Mechanism
 
-    mechanism = Mechanism.EDDSA
+    mechanism, parameters = Mechanism.EDDSA, None
     if algorithm is Algorithm.RS256:
         mechanism = Mechanism.SHA256_RSA_PKCS
+    elif algorithm is Algorithm.PS256:
+        mechanism = Mechanism.SHA256_RSA_PKCS_PSS
+        parameters = (Mechanism.SHA256, MGF.SHA256, PSS_SALT_BYTES)
     elif algorithm is Algorithm.ES256:
         # Not every module has ECDSA_SHA256, so the digest is computed here. The result already has the form r || s.
         mechanism, data = Mechanism.ECDSA, hashlib.sha256(data).digest()
-    signature: bytes = key.sign(data, mechanism=mechanism)
+    signature: bytes = key.sign(data, mechanism=mechanism, mechanism_param=parameters)
     return signature
 
 
@@ -224,7 +236,7 @@ def _generate(read_only: Session, algorithm: Algorithm, rsa_bits: int) -> NewKey
             if private[Attribute.EXTRACTABLE] or not private[Attribute.SENSITIVE]:
                 raise UnfitError("its private keys can be read")
             probe = secrets.token_bytes(_DIGEST_BYTES)
-            if not verifier_for(material)(_sign(private, algorithm, probe), probe):
+            if not verifier_for(material, algorithm)(_sign(private, algorithm, probe), probe):
                 raise UnfitError("the signature of its key is wrong")
             key_id = str(public_jwk(material)["kid"])
             for each in (public, private):
@@ -246,6 +258,7 @@ def _require_support(session: Session, algorithm: Algorithm, rsa_bits: int) -> N
 
     needed: dict[Algorithm, tuple[Mechanism, ...]] = {
         Algorithm.RS256: (Mechanism.RSA_PKCS_KEY_PAIR_GEN, Mechanism.SHA256_RSA_PKCS),
+        Algorithm.PS256: (Mechanism.RSA_PKCS_KEY_PAIR_GEN, Mechanism.SHA256_RSA_PKCS_PSS),
         Algorithm.ES256: (Mechanism.EC_KEY_PAIR_GEN, Mechanism.ECDSA),
         Algorithm.EDDSA: (Mechanism.EC_EDWARDS_KEY_PAIR_GEN, Mechanism.EDDSA),
     }
@@ -253,7 +266,7 @@ def _require_support(session: Session, algorithm: Algorithm, rsa_bits: int) -> N
     missing = [mechanism.name for mechanism in needed[algorithm] if mechanism not in present]
     if missing:
         raise UnfitError(f"it lacks {' and '.join(missing)}")
-    if algorithm is Algorithm.RS256:
+    if algorithm in RSA_ALGORITHMS:
         sizes = session.token.slot.get_mechanism_info(Mechanism.RSA_PKCS_KEY_PAIR_GEN)
         least, most = sizes.min_key_length or 0, sizes.max_key_length or MAX_RSA_BITS
         if not least <= rsa_bits <= most:
@@ -274,7 +287,7 @@ def _generate_pair(session: Session, algorithm: Algorithm, rsa_bits: int) -> tup
             Attribute.EXTRACTABLE: False,
         },
     }
-    if algorithm is Algorithm.RS256:
+    if algorithm in RSA_ALGORITHMS:
         return session.generate_keypair(KeyType.RSA, rsa_bits, **options)
     if algorithm is Algorithm.ES256:
         curve = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: _P256}, local=True)
@@ -295,7 +308,7 @@ def _public_key(
 ) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey:
     from pkcs11 import Attribute
 
-    if algorithm is Algorithm.RS256:
+    if algorithm in RSA_ALGORITHMS:
         modulus = int.from_bytes(public[Attribute.MODULUS])
         return RSAPublicNumbers(int.from_bytes(public[Attribute.PUBLIC_EXPONENT]), modulus).public_key()
     point = public[Attribute.EC_POINT]
@@ -337,6 +350,7 @@ def _key_type(algorithm: Algorithm) -> object:
 
     return {
         Algorithm.RS256: KeyType.RSA,
+        Algorithm.PS256: KeyType.RSA,
         Algorithm.ES256: KeyType.EC,
         Algorithm.EDDSA: KeyType.EC_EDWARDS,
     }[algorithm]

@@ -1,4 +1,4 @@
-"""Connections to Redis, and the time limit and the errors of their operations."""
+"""The time limit and the errors of operations in Redis."""
 
 from __future__ import annotations
 
@@ -7,45 +7,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.exceptions import RedisError
 
 from token_service.errors import StoreUnavailableError
+from token_service.redis_clients import cause_of
+from token_service.telemetry.spans import client_span
 
-_CONNECT_TIMEOUT: Final = 0.5
-_MAX_CONNECTIONS: Final = 32
 TIMEOUT: Final = 1.0
-"""Seconds for one operation, including the connection."""
+"""Seconds for one operation, including the search for the server and the connection."""
 
-
-def connect(url: str) -> Redis:
-    """Return a client for a `redis://`, `rediss://` or `unix://` URL. It connects on first use."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_connect_timeout=_CONNECT_TIMEOUT,
-        # The timeout of the client can swallow a cancellation that arrives while a command is sent
-        # (asyncio.wait_for before Python 3.12). `limited` can't.
-        socket_timeout=None,
-        # One retry, for an idle connection that Redis has closed.
-        retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        client_name="token-service",
-        # More commands wait for a connection, as long as their time limit allows.
-        max_connections=_MAX_CONNECTIONS,
-        timeout=None,
-    )
-    return Redis.from_pool(pool)
+_ATTRIBUTES: Final = {"db.system.name": "redis"}
 
 
 @asynccontextmanager
-async def limited(seconds: float = TIMEOUT) -> AsyncIterator[None]:
-    """Limit the time of one operation and translate its errors."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError(f"Redis is unavailable ({type(error).__name__})") from error
+async def limited(operation: str, *, waiting: float = 0.0) -> AsyncIterator[None]:
+    """Limit the time of one operation and translate its errors. `operation` names it in traces.
+
+    `waiting`: seconds that Redis itself may wait before it answers.
+    """
+    with client_span(operation, _ATTRIBUTES):
+        try:
+            async with asyncio.timeout(TIMEOUT + waiting):
+                yield
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailableError(f"Redis is unavailable ({cause_of(error)})") from error

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from redis.asyncio import Redis
+
 from token_service.core.revocation.log import LogHead
 from token_service.errors import StoreUnavailableError
+from token_service.redis_clients import RedisAccess, RedisClients
 from token_service.stores.redis import layout
-from token_service.stores.redis.connection import TIMEOUT, connect, limited
+from token_service.stores.redis.connection import limited
 from token_service.tokens.revocation import Revocation
 
 _BLOCK: Final = 1.0
@@ -28,17 +31,20 @@ _MAX_DIGITS: Final = 20
 _GUARD: Final = 60_000
 """Milliseconds without progress after which a rebuild fails."""
 
-# KEYS: head, ahead, log, guard, then one key per entry. ARGV: "1" to require the guard, length of the log,
-# length of ahead, expiry of unused keys, lifetime of the guard, then for each entry:
+# KEYS: head, ahead, log, guard, then one key per entry. ARGV: the guard's value before ("" without a guard) and after,
+# length of the log, length of ahead, expiry of unused keys, lifetime of the guard, then for each entry:
 #   sequence, kind ("set" or "state"), member or state, expiry, number of stream fields, the fields.
 # `head` moves only over entries without a gap: a lost entry stops it, which shows that the copy is incomplete.
 _PUBLISH: Final = """
 local head, ahead, log, guard = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-if ARGV[1] == '1' then
-  if redis.call('PEXPIRE', guard, ARGV[5]) == 0 then return -1 end
+if ARGV[1] ~= '' then
+  local progress = redis.call('GET', guard)
+  -- A run that is sent again because its reply was lost finds the value after.
+  if progress ~= ARGV[1] and progress ~= ARGV[2] then return -1 end
+  redis.call('SET', guard, ARGV[2], 'PX', ARGV[6])
 end
 local at = tonumber(redis.call('GET', head) or '-1')
-local a = 6
+local a = 7
 for k = 5, #KEYS do
   local key, sequence, value, expiry, count = KEYS[k], ARGV[a], ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4])
   local number = tonumber(sequence)
@@ -54,7 +60,7 @@ for k = 5, #KEYS do
   end
   local entry = {}
   for f = 1, count do entry[f] = ARGV[a + 4 + f] end
-  local added = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[2], sequence .. '-0', unpack(entry))
+  local added = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[3], sequence .. '-0', unpack(entry))
   if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true) then
     return added
   end
@@ -66,16 +72,17 @@ if at >= 0 then
   while redis.call('ZREM', ahead, string.format('%.0f', at + 1)) == 1 do at = at + 1 end
   if at > from then redis.call('SET', head, string.format('%.0f', at)) end
 end
-redis.call('ZREMRANGEBYRANK', ahead, 0, -1 - tonumber(ARGV[3]))
-for _, key in ipairs({head, ahead, log}) do redis.call('PEXPIRE', key, ARGV[4]) end
+redis.call('ZREMRANGEBYRANK', ahead, 0, -1 - tonumber(ARGV[4]))
+for _, key in ipairs({head, ahead, log}) do redis.call('PEXPIRE', key, ARGV[5]) end
 return 1
 """
 
-# KEYS: head, ahead, guard. ARGV: sequence, expiry of unused keys.
+# KEYS: head, ahead, guard. ARGV: sequence, expiry of unused keys, the guard's value, the least value of head.
 _FINISH: Final = """
 local head, ahead = KEYS[1], KEYS[2]
-if redis.call('DEL', KEYS[3]) == 0 then return -1 end
 local at = tonumber(redis.call('GET', head) or '-1')
+if redis.call('GET', KEYS[3]) ~= ARGV[3] or (tonumber(ARGV[4]) > 0 and at < tonumber(ARGV[4])) then return -1 end
+redis.call('DEL', KEYS[3])
 if tonumber(ARGV[1]) > at then at = tonumber(ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', ahead, '-inf', string.format('%.0f', at))
 while redis.call('ZREM', ahead, string.format('%.0f', at + 1)) == 1 do at = at + 1 end
@@ -92,11 +99,9 @@ class RedisMirror:
     It is an async context manager; `aclose` closes it too. It connects on first use.
     """
 
-    def __init__(self, url: str) -> None:
-        """Create a mirror for a `redis://`, `rediss://` or `unix://` URL, including the password."""
-        self._redis = connect(url)
-        self._publish = self._redis.register_script(_PUBLISH)
-        self._finish = self._redis.register_script(_FINISH)
+    def __init__(self, access: RedisAccess) -> None:
+        """Create a mirror. Raises `ConfigurationError`."""
+        self._clients = RedisClients(access)
         self._epoch = ""
         self._epoch_known = asyncio.Event()
 
@@ -110,7 +115,12 @@ class RedisMirror:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._redis.aclose()
+        await self._clients.aclose()
+
+    @property
+    def server(self) -> str:
+        """The server that holds the log; empty: none is known."""
+        return self._clients.server(layout.prefix(self._epoch))
 
     async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
         """Add entries to the set and the stream."""
@@ -124,10 +134,10 @@ class RedisMirror:
         Returns None if Redis has no copy of this log, or has lost it.
         """
         self._is_about(epoch)
-        async with limited(), self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.get(layout.EPOCH_KEY)
-            pipeline.get(layout.prefix(epoch) + "head")
-            known, head = await pipeline.execute()
+        async with limited("read_position"):
+            # Two commands: in a cluster, two nodes have these keys.
+            known = await self._clients.at(layout.EPOCH_KEY).get(layout.EPOCH_KEY)
+            head = await self._at(epoch).get(layout.prefix(epoch) + "head")
         if known != epoch.encode() or head is None:
             return None
         # Another client of Redis may have written a value that is not a sequence.
@@ -136,24 +146,28 @@ class RedisMirror:
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
         """Add the missing entries and mark the copy complete.
 
-        A guard key in Redis detects a loss of data during the rebuild: the rebuild then fails with
-        `StoreUnavailableError`.
+        A guard key in Redis holds the last entry that was added. It detects a loss of all data, and a failover that
+        lost the newest writes: the rebuild then fails with `StoreUnavailableError`.
         """
         prefix = layout.prefix(head.epoch)
         guard = f"{prefix}rebuild:{secrets.token_hex(8)}"
-        async with limited():
-            await self._redis.set(guard, "1", px=_GUARD)
+        added = 0
+        async with limited("set_guard"):
+            await self._at(head.epoch).set(guard, added, px=_GUARD)
         # Read after the guard is set, so that the guard also covers the entries present now.
         present = await self.position(head.epoch) or 0
         async for page in entries:
             missing = [entry for entry in page if entry.sequence > present]
             for at in range(0, len(missing), _BATCH):
-                await self._add(head.epoch, missing[at : at + _BATCH], guard=guard)
-        async with limited():
+                batch = missing[at : at + _BATCH]
+                await self._add(head.epoch, batch, guard=(guard, added, batch[-1].sequence))
+                added = batch[-1].sequence
+        async with limited("finish_rebuild"):
             keys = [f"{prefix}head", f"{prefix}ahead", guard]
-            _demand(await self._finish(keys, [head.sequence, _UNUSED_FOR]))
+            finish = self._at(head.epoch).register_script(_FINISH)
+            _demand(await finish(keys, [head.sequence, _UNUSED_FOR, added, present]))
             await self._end_other_log(head.epoch)
-            await self._redis.set(layout.EPOCH_KEY, head.epoch)
+            await self._clients.at(layout.EPOCH_KEY).set(layout.EPOCH_KEY, head.epoch)
 
     async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
         """Yield the new entries of the log that this node last published to or asked for."""
@@ -161,23 +175,27 @@ class RedisMirror:
         while True:
             epoch = self._epoch
             log = layout.prefix(epoch) + "log"
-            async with limited():
-                newest: Any = await self._redis.xrevrange(log, count=1)
+            async with limited("read_newest_entry"):
+                newest: Any = await self._at(epoch).xrevrange(log, count=1)
             last: bytes = newest[0][0] if newest else b"0-0"
             while epoch == self._epoch:
-                async with limited(_BLOCK + TIMEOUT):
+                async with limited("wait_for_entries", waiting=_BLOCK):
                     block = round(_BLOCK * 1000)
-                    answer: Any = await self._redis.xread({log: last}, count=1000, block=block)
+                    answer: Any = await self._at(epoch).xread({log: last}, count=1000, block=block)
                 if answer:
                     found = answer[0][1]
                     last = found[-1][0]
                     if entries := list(_decoded(found)):
                         yield epoch, entries
 
-    async def _add(self, epoch: str, entries: Sequence[Revocation], *, guard: str | None) -> None:
+    async def _add(
+        self, epoch: str, entries: Sequence[Revocation], *, guard: tuple[str, int, int] | None
+    ) -> None:
+        """Add entries. `guard`: its key, its value before, and its value after."""
         prefix = layout.prefix(epoch)
-        keys = [f"{prefix}head", f"{prefix}ahead", f"{prefix}log", guard or f"{prefix}rebuild:none"]
-        arguments: list[str | int] = [int(guard is not None), _LOG_LENGTH, _AHEAD_LENGTH, _UNUSED_FOR, _GUARD]
+        key, before, after = guard or (f"{prefix}rebuild:none", "", "")
+        keys = [f"{prefix}head", f"{prefix}ahead", f"{prefix}log", key]
+        arguments: list[str | int] = [before, after, _LOG_LENGTH, _AHEAD_LENGTH, _UNUSED_FOR, _GUARD]
         for entry in entries:
             keys.append(prefix + layout.key_of(entry))
             fields = layout.fields_of(entry)
@@ -185,14 +203,19 @@ class RedisMirror:
             arguments += [entry.sequence, "set" if in_bucket else "state"]
             arguments += [entry.value if in_bucket else layout.state_of(entry), layout.expiry_of(entry)]
             arguments += [len(fields), *fields]
-        async with limited():
-            _demand(await self._publish(keys, arguments))
+        async with limited("publish_entries"):
+            _demand(await self._at(epoch).register_script(_PUBLISH)(keys, arguments))
+
+    def _at(self, epoch: str) -> Redis:
+        """Return the client for the keys of a log."""
+        return self._clients.at(layout.prefix(epoch))
 
     async def _end_other_log(self, epoch: str) -> None:
         """Delete the head of the previous log, which tells its readers that its copy is no longer maintained."""
-        known: Any = await self._redis.get(layout.EPOCH_KEY)
+        known: Any = await self._clients.at(layout.EPOCH_KEY).get(layout.EPOCH_KEY)
         if known is not None and known != epoch.encode():
-            await self._redis.delete(layout.prefix(known.decode(errors="replace")) + "head")
+            head = layout.prefix(known.decode(errors="replace")) + "head"
+            await self._clients.at(head).delete(head)
 
     def _is_about(self, epoch: str) -> None:
         self._epoch = epoch

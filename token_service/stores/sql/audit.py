@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -12,12 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from token_service.core.events.chain import PERSONAL, AuditKeys, AuditRow
 from token_service.core.events.checkpoint import Checkpoint, Place, places_of, text_of
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
-from token_service.core.events.store import AuditFilter, AuditPosition
+from token_service.core.events.store import AuditFilter, AuditPosition, ChainExtent, cursor_of
+from token_service.core.personal_data.cipher import Kind
+from token_service.core.personal_data.keys import PersonalKeys
 from token_service.stores.sql.audit_chain import AuditChain, audit_row_of
+from token_service.stores.sql.audit_entries import select_of_entries
 from token_service.stores.sql.engine.database import Database
-from token_service.stores.sql.expressions import insert
+from token_service.stores.sql.expressions import insert, is_one_of
 from token_service.stores.sql.micros import to_micros
-from token_service.stores.sql.schema import audit_chains, audit_checkpoints, audit_events, outbox
+from token_service.stores.sql.personal_data import PersonalData
+from token_service.stores.sql.schema import audit_chains, audit_checkpoints, audit_events
+from token_service.tokens.revocation import Revocation
 
 
 class _OvertakenError(Exception):
@@ -32,14 +38,19 @@ _P: Final = audit_checkpoints.c
 class SqlAuditStore:
     """The audit trail. See `core.events.store.AuditStore`."""
 
-    def __init__(self, database: Database, chain: AuditChain) -> None:
+    def __init__(self, database: Database, chain: AuditChain, personal: PersonalData) -> None:
         self._database: Final = database
+        self._personal: Final = personal
         self._chain: Final = chain
 
     @property
     def keys(self) -> AuditKeys:
         """See `AuditStore.keys`."""
         return self._chain.keys
+
+    def announce_routine(self, announce: bool, /) -> None:  # noqa: FBT001 - what the method sets
+        """See `AuditStore.announce_routine`."""
+        self._chain.announces_routine = announce
 
     async def append(self, events: Sequence[AuditEvent]) -> None:
         """See `AuditStore.append`."""
@@ -51,7 +62,6 @@ class SqlAuditStore:
         """See `AuditStore.list`. Filters without a subject, session or target read the rows by time."""
         statement = (
             sa.select(audit_events)
-            .where(*_conditions(where))
             .order_by(_E.time.desc(), _E.chain_id.desc(), _E.position.desc())
             .limit(limit)
         )
@@ -62,16 +72,60 @@ class SqlAuditStore:
                 sa.literal(after.position, sa.BigInteger),
             )
             statement = statement.where(sa.tuple_(_E.time, _E.chain_id, _E.position) < place)
-        return await self._rows(statement)
+        return await self._rows(lambda keys: statement.where(*_conditions(where, keys)))
+
+    async def of_entries(self, epoch: str, entries: Sequence[Revocation]) -> Mapping[int, AuditRow]:
+        """See `AuditStore.of_entries`."""
+        if not entries:
+            return {}
+        wanted = {entry.sequence for entry in entries}
+        places = {cursor_of(row): row for row in await self._rows(partial(select_of_entries, entries))}
+        return {
+            cursor.sequence: row
+            for cursor, row in places.items()
+            if cursor is not None and cursor.epoch == epoch and cursor.sequence in wanted
+        }
 
     async def rows(self, chain_id: str, after: int, limit: int) -> Sequence[AuditRow]:
         """See `AuditStore.rows`."""
-        return await self._rows(
+        statement = (
             sa.select(audit_events)
             .where(_E.chain_id == chain_id, _E.position > after)
             .order_by(_E.position)
             .limit(limit)
         )
+        return await self._rows(lambda _: statement)
+
+    async def extents(self, since: int, until: int) -> Sequence[ChainExtent]:
+        """See `AuditStore.extents`. Reads only the index by time."""
+        statement = (
+            sa.select(_E.chain_id, sa.func.min(_E.position), sa.func.max(_E.position), sa.func.count())
+            .where(_E.time >= since, _E.time < until)
+            .group_by(_E.chain_id)
+            .order_by(_E.chain_id)
+        )
+
+        async def select(connection: AsyncConnection) -> Sequence[ChainExtent]:
+            return [ChainExtent(*row) for row in await connection.execute(statement)]
+
+        return await self._database.read(select)
+
+    async def histogram(
+        self, actions: Sequence[str], since: int, until: int, width: int
+    ) -> Mapping[tuple[str, int], int]:
+        """See `AuditStore.histogram`."""
+        interval = (_E.time // sa.literal(width, sa.BigInteger)).label("interval")
+        statement = (
+            sa.select(_E.action, interval, sa.func.count())
+            .where(_E.time >= since, _E.time < until, _E.action.in_(actions))
+            .group_by(_E.action, interval)
+        )
+
+        async def select(connection: AsyncConnection) -> Mapping[tuple[str, int], int]:
+            rows = await connection.execute(statement)
+            return {(action, number): count for action, number, count in rows}
+
+        return await self._database.read(select)
 
     async def chains(self) -> dict[str, Place]:
         """See `AuditStore.chains`."""
@@ -153,12 +207,13 @@ class SqlAuditStore:
 
     async def erase(self, actor: Actor, subject: str) -> int:
         """See `AuditStore.erase`."""
-        of_subject = sa.or_(_E.subject == subject, _E.on_behalf_of == subject)
-        select_sessions = (
-            sa.select(_E.session_id).where(_E.subject == subject, _E.session_id != "").distinct()
-        )
 
         async def work(connection: AsyncConnection) -> int:
+            forms = (await self._personal.current(connection, shared=True)).forms(Kind.SUBJECT, subject)
+            of_subject = sa.or_(_E.subject.in_(forms), _E.on_behalf_of.in_(forms))
+            select_sessions = (
+                sa.select(_E.session_id).where(_E.subject.in_(forms), _E.session_id != "").distinct()
+            )
             # A statement of its own: SQLite may evaluate a subquery after the first row is erased.
             sessions = list((await connection.execute(select_sessions)).scalars())
             erased = await connection.execute(
@@ -178,28 +233,13 @@ class SqlAuditStore:
 
         return await self._database.write(work)
 
-    async def purge_outbox(self, before: float, limit: int) -> int:
-        """See `AuditStore.purge_outbox`."""
-        oldest = (
-            sa.select(outbox.c.id)
-            .where(outbox.c.create_time < to_micros(before))
-            .order_by(outbox.c.create_time)
-            .limit(limit)
-        )
+    async def _rows(self, statement_of: Callable[[PersonalKeys], sa.Select[Any]]) -> Sequence[AuditRow]:
+        async def select(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+            statement = statement_of(await self._personal.current(connection))
+            return list(await connection.execute(statement))
 
-        async def work(connection: AsyncConnection) -> int:
-            ids = list((await connection.execute(oldest)).scalars())
-            if ids:
-                await connection.execute(sa.delete(outbox).where(outbox.c.id.in_(ids)))
-            return len(ids)
-
-        return await self._database.write(work)
-
-    async def _rows(self, statement: sa.Select[Any]) -> Sequence[AuditRow]:
-        async def select(connection: AsyncConnection) -> Sequence[AuditRow]:
-            return [audit_row_of(row) for row in await connection.execute(statement)]
-
-        return await self._database.read(select)
+        rows = await self._database.read(select, snapshot=True)
+        return await self._personal.opened(lambda keys: [audit_row_of(row, keys) for row in rows])
 
     async def _write_checkpoint(
         self,
@@ -244,12 +284,11 @@ class SqlAuditStore:
         return signed
 
 
-def _conditions(where: AuditFilter) -> list[sa.ColumnElement[bool]]:
+def _conditions(where: AuditFilter, keys: PersonalKeys) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = [
         column == value
         for column, value in (
             (_E.actor_name, where.actor),
-            (_E.subject, where.subject),
             (_E.session_id, where.session_id),
             (_E.client_id, where.client_id),
             (_E.target_kind, where.target_kind),
@@ -257,6 +296,8 @@ def _conditions(where: AuditFilter) -> list[sa.ColumnElement[bool]]:
         )
         if value
     ]
+    if where.subject:
+        found.append(is_one_of(_E.subject, keys.forms(Kind.SUBJECT, where.subject)))
     # The conditions of the partial indexes.
     found += [
         column != sa.literal_column("''")

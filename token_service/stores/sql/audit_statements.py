@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from token_service.core.events.chain import AuditRow
 from token_service.core.events.event import Category
 from token_service.stores.sql.engine.prepared import Prepared
+from token_service.stores.sql.personal_data import is_known_revision
 from token_service.stores.sql.schema import audit_chains, audit_events, outbox
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -24,6 +25,7 @@ _ADVANCE: Final = (
         audit_chains.c.chain_id == sa.bindparam("p_chain_id", type_=sa.Text),
         audit_chains.c.last_position == sa.bindparam("p_known_position", type_=sa.BigInteger),
         audit_chains.c.last_mac == sa.bindparam("p_known_mac", type_=sa.LargeBinary),
+        is_known_revision(),
     )
     .values(
         last_position=sa.bindparam("p_position", type_=sa.BigInteger),
@@ -44,12 +46,21 @@ class Append(Protocol):
     """Appends to a chain."""
 
     async def __call__(
-        self, connection: AsyncConnection, known: End, rows: Sequence[AuditRow], now: int
+        self,
+        connection: AsyncConnection,
+        known: End,
+        rows: Sequence[AuditRow],
+        now: int,
+        *,
+        routine: bool,
+        revision: int,
     ) -> bool:
-        """Lock the chain, note its new end, and insert the rows, and an outbox row for each row that is not routine.
+        """Lock the chain, note its new end, and insert the rows, and an outbox row for each row that is announced.
 
-        Changes nothing and returns False if `known` is not the end of the chain. So a caller that knows the end need
-        not read it, which saves a round trip.
+        Routine rows are announced only with `routine`.
+
+        Changes nothing and returns False if `known` is not the end of the chain, or `revision` not that of the keys of
+        personal data. So a caller that knows both need not read them, which saves round trips.
         """
         ...
 
@@ -69,15 +80,22 @@ class _EachItsOwn:
         self._announce: Final = Prepared(_insert_of(outbox, ("type", "payload", "create_time")), dialect)
 
     async def __call__(
-        self, connection: AsyncConnection, known: End, rows: Sequence[AuditRow], now: int
+        self,
+        connection: AsyncConnection,
+        known: End,
+        rows: Sequence[AuditRow],
+        now: int,
+        *,
+        routine: bool,
+        revision: int,
     ) -> bool:
-        if not await self._advance.run(connection, [_ends(known, rows[-1], now)]):
+        if not await self._advance.run(connection, [_ends(known, rows[-1], now, revision)]):
             return False
         await self._insert.run_in_order(connection, [self._values(row) for row in rows])
         announced = [
             {"type": row.action, "payload": payload, "create_time": now}
             for row in rows
-            if (payload := _payload(row)) is not None
+            if (payload := _payload(row, routine=routine)) is not None
         ]
         if announced:
             await self._announce.run(connection, announced)
@@ -91,13 +109,20 @@ class _AllInOne:
         self._append: Final = Prepared(_all_in_one(), dialect)
 
     async def __call__(
-        self, connection: AsyncConnection, known: End, rows: Sequence[AuditRow], now: int
+        self,
+        connection: AsyncConnection,
+        known: End,
+        rows: Sequence[AuditRow],
+        now: int,
+        *,
+        routine: bool,
+        revision: int,
     ) -> bool:
         arrays = zip(_COLUMNS, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True)
         parameters = {
-            **_ends(known, rows[-1], now),
+            **_ends(known, rows[-1], now, revision),
             **{_array_of(name): values for name, values in arrays},
-            _array_of("payload"): [_payload(row) for row in rows],
+            _array_of("payload"): [_payload(row, routine=routine) for row in rows],
         }
         return await self._append.run(connection, [parameters]) > 0
 
@@ -142,7 +167,7 @@ def _insert_of(table: sa.Table, names: Sequence[str]) -> sa.Insert:
     return sa.insert(table).values({name: sa.bindparam(name, type_=table.c[name].type) for name in names})
 
 
-def _ends(known: End, last: AuditRow, now: int) -> dict[str, Any]:
+def _ends(known: End, last: AuditRow, now: int, revision: int) -> dict[str, Any]:
     return {
         "p_chain_id": last.chain_id,
         "p_known_position": known.position,
@@ -150,11 +175,12 @@ def _ends(known: End, last: AuditRow, now: int) -> dict[str, Any]:
         "p_position": last.position,
         "p_mac": last.mac,
         "p_now": now,
+        "p_personal_revision": revision,
     }
 
 
-def _payload(row: AuditRow) -> str | None:
-    """Return the payload of the outbox row of an event; None for a routine event."""
-    if row.category == Category.ROUTINE.value:
+def _payload(row: AuditRow, *, routine: bool) -> str | None:
+    """Return the payload of the outbox row of an event; None for one that is not announced."""
+    if not routine and row.category == Category.ROUTINE.value:
         return None
     return _encode({"chain_id": row.chain_id, "position": row.position}).decode()

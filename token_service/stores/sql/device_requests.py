@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.core.grants.device_requests import Decision, DeviceRequest
+from token_service.core.personal_data.cipher import Place
+from token_service.core.personal_data.keys import PersonalKeys
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import insert
 from token_service.stores.sql.micros import to_micros, to_seconds
+from token_service.stores.sql.personal_data import PersonalData
+from token_service.stores.sql.personal_rows import open_text, sealed_text
 from token_service.stores.sql.schema import device_requests
 
 _R: Final = device_requests.c
@@ -23,8 +27,9 @@ _texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 class SqlDeviceRequests:
     """The requests of devices. See `core.oauth.grants.device_requests.DeviceRequests`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, personal: PersonalData) -> None:
         self._database: Final = database
+        self._personal: Final = personal
 
     async def add(self, request: DeviceRequest) -> bool:
         """See `DeviceRequests.add`."""
@@ -47,36 +52,24 @@ class SqlDeviceRequests:
         """See `DeviceRequests.find`."""
         statement = sa.select(*_R).where(_R.user_code_digest == user_code_digest)
 
-        async def select(connection: AsyncConnection) -> DeviceRequest | None:
-            row = (await connection.execute(statement)).first()
-            if row is None:
-                return None
-            return DeviceRequest(
-                user_code_digest=row.user_code_digest,
-                code_digest=row.code_digest,
-                client_id=row.client_id,
-                scopes=_texts(row.scopes),
-                audience=_texts(row.audience),
-                expire_time=to_seconds(row.expire_time),
-                decision=None if row.decision is None else _decision(row.decision),
-            )
+        async def select(connection: AsyncConnection) -> sa.Row[Any] | None:
+            return (await connection.execute(statement)).first()
 
-        return await self._database.read(select)
+        row = await self._database.read(select)
+        return None if row is None else await self._personal.opened(lambda keys: device_request_of(row, keys))
 
     async def decide(self, user_code_digest: bytes, decision: Decision, now: float) -> bool:
         """See `DeviceRequests.decide`."""
-        statement = (
-            sa.update(device_requests)
-            .where(
-                _R.user_code_digest == user_code_digest,
-                _R.decision.is_(None),
-                _R.expire_time > to_micros(now),
-            )
-            .values(decision=_json(decision))
+        statement = sa.update(device_requests).where(
+            _R.user_code_digest == user_code_digest,
+            _R.decision.is_(None),
+            _R.expire_time > to_micros(now),
         )
 
         async def work(connection: AsyncConnection) -> bool:
-            return bool((await connection.execute(statement)).rowcount)
+            keys = await self._personal.current(connection, shared=True)
+            text = sealed_text(keys, Place.DEVICE_DECISION, user_code_digest, _json(decision))
+            return bool((await connection.execute(statement.values(decision=text))).rowcount)
 
         return await self._database.write(work)
 
@@ -105,6 +98,22 @@ class SqlDeviceRequests:
             return (await connection.execute(statement)).rowcount
 
         return await self._database.write(work)
+
+
+def device_request_of(row: sa.Row[Any], keys: PersonalKeys) -> DeviceRequest:
+    """Return the request of a row. Raises `UnknownDataKeyError` and `DamagedPersonalDataError`."""
+    decision = None
+    if row.decision is not None:
+        decision = _decision(open_text(keys, Place.DEVICE_DECISION, row.user_code_digest, row.decision))
+    return DeviceRequest(
+        user_code_digest=row.user_code_digest,
+        code_digest=row.code_digest,
+        client_id=row.client_id,
+        scopes=_texts(row.scopes),
+        audience=_texts(row.audience),
+        expire_time=to_seconds(row.expire_time),
+        decision=decision,
+    )
 
 
 def _json(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -146,3 +147,11 @@ def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert(table)
+
+
+def is_one_of(column: sa.Column[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column holds one of some values.
+
+    With one value it is an equation, so that an index returns the rows in its order.
+    """
+    return column == values[0] if len(values) == 1 else column.in_(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -50,6 +51,18 @@ class SqlLeaseStore:
             )
 
         await self._database.write(work)
+
+    async def holders(self) -> Mapping[str, str]:
+        """See `LeaseStore.holders`."""
+        # A row without a holder is a noted time.
+        statement = sa.select(leases.c.name, leases.c.holder).where(
+            leases.c.holder != "", leases.c.expire_time > database_now()
+        )
+
+        async def select(connection: AsyncConnection) -> Mapping[str, str]:
+            return {row.name: row.holder for row in await connection.execute(statement)}
+
+        return await self._database.read(select)
 
     async def earliest(self, name: str, time: float) -> float:
         """See `LeaseStore.earliest`."""

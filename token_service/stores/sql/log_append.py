@@ -19,10 +19,11 @@ from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.clients import end_clients
 from token_service.stores.sql.engine.prepared import Prepared
 from token_service.stores.sql.expressions import least
-from token_service.stores.sql.log_head import locked_head, written_here
+from token_service.stores.sql.log_head import PERSONAL_REVISION, head_here, locked_row, written_here
 from token_service.stores.sql.micros import to_micros
-from token_service.stores.sql.revocation_floors import FLOORS, floor_of, raise_floors
-from token_service.stores.sql.rows import REVOCATION_COLUMNS, revocation_of, values_of_draft
+from token_service.stores.sql.personal_data import PersonalData
+from token_service.stores.sql.revocation_floors import FLOORS, floors_of, raise_floors
+from token_service.stores.sql.rows import REVOCATION_COLUMNS, revocation_of, sealed_entry, values_of_draft
 from token_service.stores.sql.schema import log_head, revocations, sessions, signing_keys
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
@@ -44,8 +45,9 @@ _ADVANCE: Final = sa.update(log_head).values(
 class LogAppender:
     """Locks the head, numbers the entries from there, and inserts them, their effects and their audit events."""
 
-    def __init__(self, dialect: sa.Dialect, append_events: AppendEvents) -> None:
+    def __init__(self, dialect: sa.Dialect, append_events: AppendEvents, personal: PersonalData) -> None:
         self._append_events: Final = append_events
+        self._personal: Final = personal
         self._insert: Final = Prepared(sa.insert(revocations), dialect)
         self._advance: Final = Prepared(_ADVANCE, dialect)
         self._raise_floors: Final = raise_floors(dialect)
@@ -54,10 +56,16 @@ class LogAppender:
         self, connection: AsyncConnection, batch: Sequence[Sequence[RevocationDraft]]
     ) -> Sequence[Appended]:
         """Append the drafts of each call of a batch. Raises `LogMovedError`."""
-        head = await locked_head(connection)
+        locked = await locked_row(connection)
+        head = head_here(locked)
+        keys = await self._personal.at(locked[PERSONAL_REVISION], connection)
         drafts = [draft for drafts in batch for draft in drafts]
         conditional = {RevocationTarget.SESSION, RevocationTarget.KEY}
-        kept = {position for position, draft in enumerate(drafts) if draft.target not in conditional}
+        kept = {
+            position
+            for position, draft in enumerate(drafts)
+            if draft.restored or draft.target not in conditional
+        }
         kept |= await _revoke_sessions(connection, drafts)
         revoked_keys = await _revoke_keys(connection, drafts)
         ended_clients, refused = await end_clients(connection, drafts, head.client_revision)
@@ -79,10 +87,12 @@ class LogAppender:
                 if draft.awaited:
                     awaited = sequence
                 values = values_of_draft(draft, sequence, head.read_time)
-                entries.append(values)
+                entries.append(sealed_entry(values, keys))
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
                 if draft.target in FLOORS:
-                    floors.append(floor_of(values))
+                    floors += floors_of(values, keys)
+                if draft.verdict is not None:
+                    events.append(draft.verdict)
                 if draft.event is not None:
                     events.append(at(draft.event, head.epoch, sequence))
             if mine:
@@ -116,6 +126,7 @@ class LogAppender:
             newest,
             awaited=awaited,
             client_revision=client_revision,
+            policies_revision=head.policies_revision,
         )
         return [(replace(after, follows=follows), mine) for follows, mine in appended]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from token_service.stores.sql.expressions import authoritative, greatest
 from token_service.stores.sql.log_append import Appended, LogAppender
 from token_service.stores.sql.log_head import COMPACTED, HEAD, require_same_server
 from token_service.stores.sql.log_upkeep import LogRenewal, compact
+from token_service.stores.sql.personal_data import PersonalData
 from token_service.stores.sql.revocation_floors import purge_floors
 from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of
 from token_service.stores.sql.schema import revocations
@@ -36,11 +37,14 @@ class SqlRevocationLog:
     the numbers are assigned.
     """
 
-    def __init__(self, database: Database, append_events: AppendEvents) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents, personal: PersonalData) -> None:
         self._database: Final = database
-        self._head: Final = Statement(HEAD.add_columns(authoritative().label(EVIDENCE)), database.dialect)
-        self._append: Final = LogAppender(database.dialect, append_events)
-        self._renewal: Final = LogRenewal(database.dialect, append_events)
+        self._personal: Final = personal
+        self._head: Final = Statement(
+            "select_log_head", HEAD.add_columns(authoritative().label(EVIDENCE)), database.dialect
+        )
+        self._append: Final = LogAppender(database.dialect, append_events, personal)
+        self._renewal: Final = LogRenewal(database.dialect, append_events, personal)
         self._appends: Final[GroupCommitter[Sequence[RevocationDraft], Appended]] = GroupCommitter(
             [self._flush], max_batch=_MAX_BATCH, max_queue=MAX_QUEUE
         )
@@ -57,7 +61,8 @@ class SqlRevocationLog:
         """See `RevocationLog.append`."""
         if not drafts:
             return await self.head(), []
-        return await self._appends(drafts)
+        with self._database.span("append_revocations"):
+            return await self._appends(drafts)
 
     async def head(self) -> LogHead:
         """See `RevocationLog.head`. Concurrent calls share one read."""
@@ -83,10 +88,11 @@ class SqlRevocationLog:
             .limit(limit)
         )
 
-        async def select(connection: AsyncConnection) -> Sequence[Revocation]:
-            return [revocation_of(row) for row in await connection.execute(statement)]
+        async def select(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+            return (await connection.execute(statement)).all()
 
-        return await self._database.read(select)
+        rows = await self._database.read(select)
+        return await self._personal.opened(lambda keys: [revocation_of(row, keys) for row in rows])
 
     async def renew(
         self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import inf
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,12 +13,28 @@ import sqlalchemy as sa
 
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.keys.store import StoredMacKey, StoredSigningKey
+from token_service.core.personal_data.cipher import Kind, Place
+from token_service.core.personal_data.keys import PLAIN, PersonalKeys
 from token_service.core.revocation.log import LogHead, RevocationDraft
 from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import Amendment, Raise
+from token_service.core.sessions.store import Amendment, Judged, Raise
 from token_service.stores.sql import schema
 from token_service.stores.sql.micros import to_micros, to_seconds
+from token_service.stores.sql.personal_rows import (
+    PersonalFields,
+    indexes_of,
+    open_entry,
+    open_origin,
+    open_session,
+    open_text,
+    personal_fields,
+    plain,
+    seal_entry,
+    seal_origin,
+    seal_session,
+    sealed_text,
+)
 from token_service.tokens.claims import AuthContext, Confirmation
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
@@ -27,13 +44,15 @@ ORIGIN_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _S.create_user_agent,
     _S.last_ip_address,
     _S.last_user_agent,
+    _S.origin_tag,
+    _S.origins,
 )
-"""The columns that only GetSession and ListSessions read."""
+"""The columns that only `details_of` reads."""
 
 SESSION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
     column
     for column in _S
-    if column.name not in {"request_hash", "purge_time", *(c.name for c in ORIGIN_COLUMNS)}
+    if column.name not in {"request_hash", "purge_time", "races", *(c.name for c in ORIGIN_COLUMNS)}
 )
 """The columns of a session in the order of `session_of`; `floor` and `head` follow."""
 
@@ -46,11 +65,16 @@ _FLOORS: Final = _ORIGINS + len(ORIGIN_COLUMNS)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _BEARER: Final = Confirmation()
+_NO_CLAIMS: Final[Mapping[str, Any]] = {}
+_ANY_TIME: Final = 2**62
 _SAME_ORIGIN: Final[dict[str, Any]] = {"p_last_ip_address": None, "p_last_user_agent": None}
 
 
-def session_of(row: Sequence[Any]) -> Session:
-    """Return the session of a row with `SESSION_COLUMNS`, its floor and the head. Ignores further columns."""
+def session_of(row: Sequence[Any], keys: PersonalKeys) -> Session:
+    """Return the session of a row with `SESSION_COLUMNS`, its floor and the head. Ignores further columns.
+
+    Raises `UnknownDataKeyError` and `DamagedPersonalDataError`.
+    """
     (
         id_,
         create_time,
@@ -82,12 +106,21 @@ def session_of(row: Sequence[Any]) -> Session:
         identity_claims,
         upstream,
         upstream_session,
+        personal,
+        classification,
         floor,
         head,
         *_,
     ) = row
+    session_id = id_ if isinstance(id_, UUID) else UUID(id_)
+    if personal is None:
+        claims = _NO_CLAIMS if custom_claims == "{}" else _decode(custom_claims)
+        identity = _NO_CLAIMS if identity_claims is None else _decode(identity_claims)
+    else:
+        fields = open_session(keys, session_id, personal)
+        subject, device_id, name, claims, identity, upstream_session = fields
     return Session(
-        id=id_ if isinstance(id_, UUID) else UUID(id_),
+        id=session_id,
         subject=subject,
         client_id=client_id,
         device_id=device_id,
@@ -95,7 +128,7 @@ def session_of(row: Sequence[Any]) -> Session:
         audience=_texts(audience),
         auth_context=None if auth_context is None else _auth_context(auth_context),
         confirmation=_BEARER if confirmation is None else Confirmation(**_decode(confirmation)),
-        custom_claims={} if custom_claims == "{}" else _decode(custom_claims),
+        custom_claims=claims,
         access_token_ttl=access_token_ttl,
         with_id_token=bool(with_id_token),
         generation=generation,
@@ -106,9 +139,10 @@ def session_of(row: Sequence[Any]) -> Session:
         session_hash=session_hash,
         personal_hash=personal_hash,
         name=name or "",
-        identity_claims={} if identity_claims is None else _decode(identity_claims),
+        identity_claims=identity,
         upstream=upstream or "",
         upstream_session=upstream_session or "",
+        classification=classification or "",
         create_time=create_time / 1_000_000,
         rotate_time=rotate_time / 1_000_000,
         last_use_time=last_use_time / 1_000_000,
@@ -122,30 +156,55 @@ def session_of(row: Sequence[Any]) -> Session:
     )
 
 
-def details_of(row: Sequence[Any]) -> SessionDetails:
+def details_of(row: Sequence[Any], keys: PersonalKeys) -> SessionDetails:
     """Return the details of a row: the columns of `session_of`, `ORIGIN_COLUMNS`, and for each of `FLOOR_KINDS` its
     sequence, time and reason. Ignores further columns.
     """
-    created_ip, created_agent, last_ip, last_agent = row[_ORIGINS:_FLOORS]
-    created = Origin(created_ip or "", created_agent or "")
-    last = created if last_ip is None else Origin(last_ip, last_agent)
+    created_ip, created_agent, last_ip, last_agent, tag, origins = row[_ORIGINS:_FLOORS]
+    session = session_of(row, keys)
+    created = open_origin(keys, Place.SESSION_CREATION, session.id, created_ip, created_agent) or NO_ORIGIN
+    last = open_origin(keys, Place.SESSION_LAST_USE, session.id, last_ip, last_agent) or created
     floors = []
     for place, kind in enumerate(FLOOR_KINDS):
         sequence, raise_time, reason = row[_FLOORS + 3 * place : _FLOORS + 3 * place + 3]
         if sequence is not None:
             floors.append(Floor(kind, sequence, raise_time / 1_000_000, _REASONS[reason]))
-    return SessionDetails(session_of(row), created, last, tuple(floors))
+    known = open_text(keys, Place.SESSION_ORIGINS, session.id.bytes, origins or "")
+    return SessionDetails(session, created, last, tuple(floors), b"" if tag is None else bytes(tag), known)
 
 
-def values_of_last_use(origin: Origin) -> dict[str, Any]:
+def values_of_last_use(session_id: UUID, origin: Origin, keys: PersonalKeys) -> dict[str, Any]:
     """Return the parameters for the origin of a use. Nulls leave the columns as they are."""
     if origin == NO_ORIGIN:
         return _SAME_ORIGIN
-    return {"p_last_ip_address": origin.ip_address, "p_last_user_agent": origin.user_agent}
+    address, agent = origin_columns(Place.SESSION_LAST_USE, session_id, origin, keys)
+    return {"p_last_ip_address": address, "p_last_user_agent": agent}
 
 
-def values_of(session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN) -> dict[str, Any]:
+def values_of_device(device_id: str, keys: PersonalKeys) -> dict[str, Any]:
+    """Return the parameters for the device of a caller: the two texts that a row may hold for it."""
+    forms = keys.forms(Kind.DEVICE, device_id)
+    return {"p_device_id": forms[0], "p_device_id_too": forms[-1]}
+
+
+def values_of_judged(session_id: UUID, judged: Judged, keys: PersonalKeys) -> dict[str, Any]:
+    """Return the parameters of a judgment. A null leaves the origins as they are."""
+    origins = judged.origins
+    if origins is not None:
+        origins = sealed_text(keys, Place.SESSION_ORIGINS, session_id.bytes, origins)
+    return {
+        "p_expected_tag": judged.expected_tag or None,
+        "p_renewed_by": _ANY_TIME if judged.renewed_by == inf else to_micros(judged.renewed_by),
+        "p_tag": judged.tag or None,
+        "p_origins": origins,
+    }
+
+
+def values_of(
+    session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN, keys: PersonalKeys = PLAIN
+) -> dict[str, Any]:
     """Return the columns of a new session except `revision`, which the database sets, and those of its last use."""
+    address, agent = origin_columns(Place.SESSION_CREATION, session.id, origin, keys)
     idle, absolute = to_micros(session.idle_expire_time), to_micros(session.absolute_expire_time)
     return {
         "id": session.id,
@@ -162,26 +221,65 @@ def values_of(session: Session, request_hash: bytes | None, origin: Origin = NO_
         "access_token_ttl": session.access_token_ttl,
         "revoke_reason": int(session.revoke_reason),
         "with_id_token": session.with_id_token,
-        "subject": session.subject,
         "client_id": session.client_id,
-        "device_id": session.device_id,
         "refresh_hash": session.refresh_hash,
         "previous_hash": session.previous_hash,
         "session_hash": session.session_hash,
         "personal_hash": session.personal_hash,
-        "name": session.name or None,
-        "identity_claims": _json(session.identity_claims) if session.identity_claims else None,
         "upstream": session.upstream or None,
-        "upstream_session": session.upstream_session or None,
+        "classification": session.classification or None,
         "request_hash": request_hash,
         "scopes": _json(session.scopes),
         "audience": _json(session.audience),
         "auth_context": None if session.auth_context is None else _json(session.auth_context),
-        "confirmation": _json(session.confirmation) if session.confirmation else None,
-        "custom_claims": _json(session.custom_claims) if session.custom_claims else "{}",
-        "create_ip_address": origin.ip_address or None,
-        "create_user_agent": origin.user_agent or None,
+        "confirmation": _confirmation(session.confirmation) if session.confirmation else None,
+        "create_ip_address": address or None,
+        "create_user_agent": agent or None,
+        **values_of_fields(session.id, personal_fields(session), keys),
     }
+
+
+def values_of_fields(session_id: UUID, fields: PersonalFields, keys: PersonalKeys) -> dict[str, Any]:
+    """Return the columns of the personal fields of a session, besides its origins."""
+    cipher = keys.sealing
+    if cipher is not None:
+        return {**indexes_of(cipher, fields), "personal": seal_session(cipher, session_id, fields)}
+    return {
+        "subject": fields.subject,
+        "device_id": fields.device_id,
+        "name": fields.name or None,
+        "identity_claims": _json(fields.identity_claims) if fields.identity_claims else None,
+        "upstream_session": fields.upstream_session or None,
+        "custom_claims": _json(fields.custom_claims) if fields.custom_claims else "{}",
+        "personal": None,
+    }
+
+
+def plain_fields(row: Any) -> PersonalFields:
+    """Return the personal fields of a row of `sessions` that is not encrypted."""
+    return PersonalFields(
+        subject=row.subject,
+        device_id=row.device_id,
+        name=row.name or "",
+        custom_claims=_decode(row.custom_claims),
+        identity_claims={} if row.identity_claims is None else _decode(row.identity_claims),
+        upstream_session=row.upstream_session or "",
+    )
+
+
+def origin_columns(place: Place, session_id: UUID, origin: Origin, keys: PersonalKeys) -> tuple[str, str]:
+    """Return the columns of an origin: the address and the user agent, or the sealed origin and an empty text."""
+    cipher = keys.sealing
+    if cipher is None or origin == NO_ORIGIN:
+        return plain(origin.ip_address), plain(origin.user_agent)
+    return seal_origin(cipher, place, session_id, origin), ""
+
+
+def values_of_proved(proved: Sequence[Confirmation]) -> dict[str, Any]:
+    """Return the parameters for the keys that a caller proves, two at most."""
+    texts = [_confirmation(each) for each in proved]
+    first, second = (*texts, None, None)[:2]
+    return {"p_proved": first, "p_proved_too": second}
 
 
 def values_of_amendment(command: Amendment) -> dict[str, Any]:
@@ -193,6 +291,7 @@ def values_of_amendment(command: Amendment) -> dict[str, Any]:
         "p_expected_scopes": _json(command.expected_scopes),
         "p_scopes": _json(command.scopes),
         "p_custom_claims": None if command.custom_claims is None else _json(command.custom_claims),
+        "p_personal": None,
         "p_auth_context": None
         if not command.with_auth_context
         else ""
@@ -213,9 +312,7 @@ def values_of_raise(command: Raise) -> dict[str, Any]:
 
 
 def head_of(row: Sequence[Any]) -> LogHead:
-    """Return the head of a row with `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence`,
-    the time of the database and `client_revision`. Ignores further columns.
-    """
+    """Return the head of a row of `log_head.HEAD`. Ignores further columns."""
     return LogHead(
         row[0],
         row[1],
@@ -225,6 +322,7 @@ def head_of(row: Sequence[Any]) -> LogHead:
         awaited=row[5],
         read_time=to_seconds(row[6]),
         client_revision=row[7],
+        policies_revision=row[11],
     )
 
 
@@ -233,9 +331,14 @@ REVOCATION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
 )
 
 
-def revocation_of(row: Sequence[Any]) -> Revocation:
-    """Return the revocation of a row with `REVOCATION_COLUMNS`."""
-    sequence, revoke_time, expire_time, token_expire_time, target, reason, value = row
+def revocation_of(row: Sequence[Any], keys: PersonalKeys = PLAIN) -> Revocation:
+    """Return the revocation of a row with `REVOCATION_COLUMNS`.
+
+    Raises `UnknownDataKeyError` and `DamagedPersonalDataError`.
+    """
+    sequence, revoke_time, expire_time, token_expire_time, target, reason, value, personal = row
+    if personal is not None and target == RevocationTarget.SUBJECT:
+        value, _ = open_entry(keys, sequence, personal)
     return Revocation(
         sequence=sequence,
         target=RevocationTarget(target),
@@ -258,6 +361,22 @@ def values_of_draft(draft: RevocationDraft, sequence: int, read_time: float) -> 
         "reason": int(draft.reason),
         "value": draft.value,
         "comment": draft.comment,
+        "personal": None,
+    }
+
+
+def sealed_entry(values: Mapping[str, Any], keys: PersonalKeys) -> dict[str, Any]:
+    """Return the columns of a log entry, encrypted if new values are."""
+    cipher = keys.sealing
+    is_subject = values["target"] == RevocationTarget.SUBJECT
+    if cipher is None or not (is_subject or values["comment"]):
+        return {**values}
+    value, comment = values["value"], values["comment"]
+    return {
+        **values,
+        "value": cipher.index(Kind.SUBJECT, value) if is_subject else value,
+        "comment": "",
+        "personal": seal_entry(cipher, values["sequence"], value, comment),
     }
 
 
@@ -291,6 +410,11 @@ def values_of_mac_key(key: StoredMacKey) -> dict[str, Any]:
 
 def _json(value: object) -> str:
     return _encode(value).decode()
+
+
+def _confirmation(value: Confirmation) -> str:
+    """Return the text of a key. It is compared in statements, and nodes of earlier releases read it."""
+    return _json({"jkt": value.jkt, "x5t_s256": value.x5t_s256})
 
 
 @lru_cache(4096)  # nearly all rows share a few lists

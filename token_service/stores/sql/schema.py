@@ -74,6 +74,16 @@ sessions: Final = Table(
     Column("identity_claims", Text),
     Column("upstream", Text),
     Column("upstream_session", Text),
+    # Null unless rules about risk have judged a use.
+    Column("origin_tag", LargeBinary),
+    Column("origins", Text),
+    # Null: none.
+    Column("races", Integer),
+    # The sealed personal fields. If it is set, `subject`, `device_id` and `upstream_session` hold blind indexes, both
+    # addresses hold a sealed origin, and the other personal columns are empty.
+    Column("personal", LargeBinary),
+    # The classification of the client when the session began. Null: a node of an earlier version began the session.
+    Column("classification", Text),
     Index("sessions_by_subject", "subject", "create_time", "id"),
     Index(
         "sessions_by_personal_token",
@@ -124,6 +134,8 @@ revocations: Final = Table(
     Column("reason", SmallInteger, nullable=False),
     Column("value", Text, nullable=False),
     Column("comment", Text, nullable=False),
+    # The sealed value and comment. If it is set, the value of a subject is a blind index, and the comment is empty.
+    Column("personal", LargeBinary),
 )
 
 revocation_floors: Final = Table(
@@ -158,7 +170,23 @@ log_head: Final = Table(
     # Equals `sequence` if a synchronous standby has acknowledged the last entry, and so all entries before it.
     Column("replicated_sequence", BigInteger),
     Column("client_revision", BigInteger, nullable=False, server_default="0"),
+    Column("policies_revision", BigInteger, nullable=False, server_default="0"),
+    # An `EncryptionState`, and the number of changes of it and of the keys of personal data.
+    Column("personal_data_state", SmallInteger, nullable=False, server_default="0"),
+    Column("personal_data_revision", BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+policy_overrides: Final = Table(
+    "policy_overrides",
+    metadata,
+    # `<classification>.<setting>`.
+    Column("path", Text, primary_key=True),
+    # In the notation of the policy file; null: reset. The row remains, because it tells who made the last change.
+    Column("value", Text),
+    Column("revision", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("updated_by", Text, nullable=False),
 )
 
 signing_keys: Final = Table(
@@ -183,6 +211,16 @@ mac_keys: Final = Table(
     "mac_keys",
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("wrapping_key_id", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+)
+
+personal_data_keys: Final = Table(
+    "personal_data_keys",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("purpose", Text, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("wrapping_key_id", Text, nullable=False),
     Column("create_time", BigInteger, nullable=False),
@@ -242,7 +280,7 @@ device_requests: Final = Table(
     Column("scopes", Text, nullable=False),
     Column("audience", Text, nullable=False),
     Column("expire_time", BigInteger, nullable=False),
-    # JSON: the approval with its subject; an empty object if the user denied. Null: no user has decided.
+    # JSON: the approval with its subject; an empty object if the user denied. Null: no user has decided. Or sealed.
     Column("decision", Text),
     Index("device_requests_by_expire_time", "expire_time"),
 )
@@ -277,6 +315,13 @@ nodes: Final = Table(
     Column("applied", Text, nullable=False),
     Column("foreign_confirmations", Text, nullable=False),
     Column("key_revision", BigInteger, nullable=False, server_default="0"),
+    # A JSON object that describes the node. Null: a node of an earlier version wrote the report.
+    Column("details", Text),
+    # 1 while an operator asks this node for the subscribers of all nodes.
+    Column("wants_subscribers", SmallInteger, nullable=False, server_default="0"),
+    # The list of subscribers (JSON, zlib) and the time of the list. Null unless a node has asked lately.
+    Column("subscribers", LargeBinary),
+    Column("subscribers_time", BigInteger),
 )
 
 audit_events: Final = Table(
@@ -298,7 +343,8 @@ audit_events: Final = Table(
     Column("outcome", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("fields", Text, nullable=False),
-    # The personal fields. An erasure empties them and the salt; `personal_hash` stays for the MAC.
+    # The personal fields. An erasure empties them and the salt; `personal_hash` stays for the MAC. If they are encrypted,
+    # `on_behalf_of` and `subject` hold blind indexes, the others are empty, and `salt` holds the sealed salt and fields.
     Column("on_behalf_of", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("comment", Text, nullable=False),
@@ -317,7 +363,7 @@ audit_events: Final = Table(
             postgresql_where=sa.text(f"{column} <> ''"),
             sqlite_where=sa.text(f"{column} <> ''"),
         )
-        for column in ("subject", "session_id", "target_id")
+        for column in ("subject", "session_id", "target_id", "on_behalf_of")
     ),
 )
 
@@ -358,6 +404,132 @@ outbox: Final = Table(
     Column("payload", Text, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Index("outbox_by_create_time", "create_time"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    # Assigned under the lock of `event_head`: commit order is the order of sequences.
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("chain_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+)
+
+event_head: Final = Table(
+    "event_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Text, nullable=False),
+    # It jumps when the revocation log is renewed: a number that a reader may have seen never names another event.
+    Column("sequence", BigInteger, nullable=False),
+    # The newest event that was deleted after the retention.
+    Column("purged_sequence", BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+event_consumers: Final = Table(
+    "event_consumers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # The consumer has handled every event up to this one.
+    Column("sequence", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+)
+
+event_streams: Final = Table(
+    "event_streams",
+    metadata,
+    Column("stream_id", Text, primary_key=True),
+    Column("client_id", Text, nullable=False),
+    # From 0 to the number of streams that a client may have.
+    Column("slot", SmallInteger, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("endpoint_url", Text, nullable=False),
+    # The header of pushes, encrypted with the key `wrapping_key_id`.
+    Column("push_authorization", LargeBinary, nullable=False),
+    Column("wrapping_key_id", Text, nullable=False),
+    # JSON.
+    Column("events_requested", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("verify_time", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Index("event_streams_by_client", "client_id", "slot", unique=True),
+)
+
+waiting_events: Final = Table(
+    "waiting_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("stream_id", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    # The row of the audit trail; empty: the event is about the stream itself.
+    Column("chain_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    # JSON of an event about the stream itself. Never personal data, so an erasure need not change it.
+    Column("detail", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index("waiting_events_by_stream", "stream_id", "id"),
+    Index("waiting_events_by_token", "stream_id", "token_id", unique=True),
+)
+
+removed_subjects: Final = Table(
+    "removed_subjects",
+    metadata,
+    Column("stream_id", Text, primary_key=True),
+    # A hash: it holds no personal data.
+    Column("fingerprint", Text, primary_key=True),
+)
+
+webhooks: Final = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # JSON lists; empty: any.
+    Column("types", Text, nullable=False),
+    Column("categories", Text, nullable=False),
+    # Empty: any.
+    Column("client_id", Text, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("disable_reason", Text, nullable=False),
+    # Encrypted with a key-encryption key.
+    Column("secret", LargeBinary, nullable=False),
+    Column("wrapping_key_id", Text, nullable=False),
+    # The secret that was replaced, which signs until its end.
+    Column("previous_secret", LargeBinary),
+    Column("previous_wrapping_key_id", Text),
+    Column("previous_expire_time", BigInteger),
+    # The state of the deliveries, which the process with the lease of the webhook writes.
+    Column("sequence", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_time", BigInteger, nullable=False),
+    Column("failing_since", BigInteger),
+    Column("last_error", Text, nullable=False),
+    Column("last_success_time", BigInteger),
+)
+
+webhook_dead_letters: Final = Table(
+    "webhook_dead_letters",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("chain_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("requested", Boolean, nullable=False),
 )
 
 cursor_samples: Final = Table(

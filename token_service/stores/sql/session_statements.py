@@ -33,6 +33,7 @@ from sqlalchemy import BigInteger, Integer, LargeBinary, Text, Uuid, bindparam
 
 from token_service.stores.sql.engine.lane import ITEM
 from token_service.stores.sql.expressions import greatest, insert, least, number
+from token_service.stores.sql.personal_data import is_known_revision
 from token_service.stores.sql.rows import FLOOR_KINDS, ORIGIN_COLUMNS, SESSION_COLUMNS
 from token_service.stores.sql.schema import clients, log_head, revocation_floors, sessions
 from token_service.tokens.revocation import RevocationTarget
@@ -73,6 +74,9 @@ SELECTED: Final[tuple[sa.ColumnElement[Any], ...]] = (
 )
 """The columns for `rows.session_of`."""
 
+_NOT_INSERTED: Final = frozenset(
+    {"revision", "last_ip_address", "last_user_agent", "origin_tag", "origins", "races"}
+)
 _ITEM: Final = bindparam(ITEM, type_=Integer).label(ITEM)
 
 
@@ -92,7 +96,18 @@ def _micros(name: str) -> sa.BindParameter[int]:
 
 def _same_device() -> sa.ColumnElement[bool]:
     return sa.or_(
-        _S.device_id == sa.literal_column("''", Text), _S.device_id == bindparam("p_device_id", type_=Text)
+        _S.device_id == sa.literal_column("''", Text),
+        _S.device_id == bindparam("p_device_id", type_=Text),
+        _S.device_id == bindparam("p_device_id_too", type_=Text),
+    )
+
+
+def _key_is_proved() -> sa.ColumnElement[bool]:
+    """Return the condition that a session is bound to one of two keys, as `rows.values_of_proved` writes them, or to none."""
+    return sa.or_(
+        _S.confirmation.is_(None),
+        _S.confirmation == bindparam("p_proved", type_=Text),
+        _S.confirmation == bindparam("p_proved_too", type_=Text),
     )
 
 
@@ -106,12 +121,13 @@ def _new_idle_expiry() -> dict[str, sa.ColumnElement[int]]:
 def insert_session(dialect: sa.Dialect) -> sa.Executable:
     """Return the statement that inserts a row.
 
-    It returns no row if the request was made before, or if the client is disabled or deleted.
+    It returns no row if the request was made before, if the client is disabled or deleted, or if the state of the
+    encryption is newer than the parameters.
     """
     values: dict[str, Any] = {
         column.name: bindparam(column.name, type_=column.type)
         for column in _S
-        if column.name not in {"revision", "last_ip_address", "last_user_agent"}
+        if column.name not in _NOT_INSERTED
     }
     # From the values, not the columns: a sub-select can't refer to the row that is being inserted.
     floor = _highest_floor(values["subject"], values["client_id"])
@@ -119,7 +135,7 @@ def insert_session(dialect: sa.Dialect) -> sa.Executable:
         insert(sessions, dialect)
         .from_select(
             [*values, "revision"],
-            sa.select(*values.values(), HEAD).where(~_has_ended(values["client_id"])),
+            sa.select(*values.values(), HEAD).where(~_has_ended(values["client_id"]), is_known_revision()),
         )
         .on_conflict_do_nothing(
             index_elements=[_S.client_id, _S.request_hash], index_where=_S.request_hash.is_not(None)
@@ -203,8 +219,26 @@ def _last_use() -> dict[str, sa.ColumnElement[str]]:
     }
 
 
-def rotate() -> sa.Executable:
-    """Return the statement of `SessionStore.rotate`."""
+def _has_expected_tag() -> sa.ColumnElement[bool]:
+    """Return the condition that a row has the tag that a judgment expects. A null parameter: none."""
+    return _S.origin_tag.is_not_distinct_from(bindparam("p_expected_tag", type_=LargeBinary))
+
+
+def _is_judged(renewed: sa.Column[int]) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is the one that was judged."""
+    return sa.and_(_has_expected_tag(), renewed <= _micros("p_renewed_by"))
+
+
+def _judged_origins() -> dict[str, sa.ColumnElement[Any]]:
+    """Return the new tag and the new origins. A null parameter leaves the origins as they are."""
+    return {
+        "origin_tag": bindparam("p_tag", type_=LargeBinary),
+        "origins": sa.func.coalesce(bindparam("p_origins", type_=Text), _S.origins),
+    }
+
+
+def rotate(*, judged: bool = False) -> sa.Executable:
+    """Return the statement of `SessionStore.rotate`, for a command with or without a judgment."""
     now = _micros("p_now")
     return (
         sa.update(sessions)
@@ -212,9 +246,12 @@ def rotate() -> sa.Executable:
             _S.id == bindparam("p_id", type_=Uuid),
             _S.client_id == bindparam("p_client_id", type_=Text),
             _same_device(),
+            _key_is_proved(),
             _S.generation == bindparam("p_generation", type_=BigInteger),
             _S.refresh_hash == bindparam("p_current_hash", type_=LargeBinary),
             live(now),
+            is_known_revision(),
+            *([_is_judged(_S.rotate_time)] if judged else []),
         )
         .values(
             generation=_S.generation + number(1),
@@ -226,27 +263,46 @@ def rotate() -> sa.Executable:
             retries=number(0),
             **_new_idle_expiry(),
             **_last_use(),
+            **(_judged_origins() if judged else {}),
         )
         .returning(*SELECTED, _ITEM)
     )
 
 
-def retry() -> sa.Executable:
-    """Return the statement of `SessionStore.retry`."""
+def retry(*, judged: bool) -> sa.Executable:
+    """Return the statement of `SessionStore.retry`, for a command with or without a judgment."""
     return (
         sa.update(sessions)
         .where(
             _S.id == bindparam("p_id", type_=Uuid),
             _S.client_id == bindparam("p_client_id", type_=Text),
             _same_device(),
+            _key_is_proved(),
             _S.generation == bindparam("p_generation", type_=BigInteger) + number(1),
             _S.previous_hash == bindparam("p_previous_hash", type_=LargeBinary),
             _S.rotate_time > _micros("p_rotated_after"),
             _S.retries < bindparam("p_max_retries", type_=Integer),
             live(_micros("p_now")),
+            *([_has_expected_tag()] if judged else []),
         )
         .values(retries=_S.retries + number(1))
         .returning(*SELECTED, _ITEM)
+    )
+
+
+def race() -> sa.Executable:
+    """Return the statement of `SessionStore.race`."""
+    races = sa.func.coalesce(_S.races, number(0))
+    return (
+        sa.update(sessions)
+        .where(
+            _S.id == bindparam("p_id", type_=Uuid),
+            _S.generation == bindparam("p_generation", type_=BigInteger),
+            races < bindparam("p_max_races", type_=Integer),
+            live(_micros("p_now")),
+        )
+        .values(races=races + number(1))
+        .returning(_S.id)
     )
 
 
@@ -266,6 +322,7 @@ def amend() -> sa.Executable:
         .values(
             scopes=bindparam("p_scopes", type_=Text),
             custom_claims=unless_null(_S.custom_claims),
+            personal=sa.func.coalesce(bindparam("p_personal", type_=LargeBinary), _S.personal),
             auth_context=sa.func.nullif(unless_null(_S.auth_context), sa.literal_column("''", Text)),
         )
         .returning(*SELECTED, _ITEM)
@@ -288,14 +345,20 @@ def raise_context() -> sa.Executable:
     )
 
 
-def use(*, with_hash: bool) -> sa.Executable:
+def use(*, with_hash: bool, judged: bool = False) -> sa.Executable:
     """Return the statement of `SessionStore.use`, with or without `refresh_hash` and the origin of the refresh."""
     now = _micros("p_now")
     conditions = [_S.id == bindparam("p_id", type_=Uuid), live(now)]
-    origin: dict[str, sa.ColumnElement[str]] = {}
+    origin: dict[str, sa.ColumnElement[Any]] = {}
+    if judged:
+        conditions.append(_is_judged(_S.last_use_time))
+        origin = _judged_origins()
     if with_hash:
-        conditions.append(_S.refresh_hash == bindparam("p_refresh_hash", type_=LargeBinary))
-        origin = _last_use()
+        conditions += [
+            _S.refresh_hash == bindparam("p_refresh_hash", type_=LargeBinary),
+            is_known_revision(),
+        ]
+        origin |= _last_use()
     return (
         sa.update(sessions)
         .where(*conditions)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from token_service.core.events.event import AuditEvent
+from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import insert
 from token_service.stores.sql.micros import to_micros
@@ -21,17 +24,37 @@ _PURGED: Final = 100
 class SqlUsedIds:
     """Identifiers that were used. See `core.access.used_ids.UsedIds`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents) -> None:
         self._database: Final = database
+        self._append_events: Final = append_events
 
-    async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
+    async def use(
+        self,
+        scope: str,
+        identifier: str,
+        expire_time: float,
+        now: float,
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
         """See `UsedIds.use`."""
         digest = digest_of(scope, identifier)
 
         async def work(connection: AsyncConnection) -> bool:
-            return await use_digest(connection, digest, expire_time, now)
+            is_first = await use_digest(connection, digest, expire_time, now)
+            if is_first and events:
+                await self._append_events(connection, events)
+            return is_first
 
         return await self._database.write(work)
+
+    async def was_used(self, scope: str, identifier: str) -> bool:
+        """See `UsedIds.was_used`."""
+        statement = sa.select(used_ids.c.hash).where(used_ids.c.hash == digest_of(scope, identifier))
+
+        async def select(connection: AsyncConnection) -> bool:
+            return (await connection.execute(statement)).first() is not None
+
+        return await self._database.read(select)
 
 
 def digest_of(scope: str, identifier: str) -> bytes:

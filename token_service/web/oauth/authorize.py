@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -23,6 +24,7 @@ from token_service.errors import CallerUnauthenticatedError, InvalidRequestError
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.errors import NO_STORE, describe
+from token_service.web.oauth.key_proofs import HttpKeyProofs
 from token_service.web.oauth.login_cookies import MAX_COOKIE, LoginCookies
 from token_service.web.oauth.pages import BROWSER_HEADERS, Pages
 from token_service.web.oauth.parameters import Parameters, query_of, read_form
@@ -36,6 +38,7 @@ class AuthorizationEndpoint:
         self,
         use_cases: LoginUseCases,
         callers: HttpCallers,
+        keys: HttpKeyProofs,
         pages: Pages,
         device: DeviceEndpoint,
         cookies: LoginCookies,
@@ -47,6 +50,7 @@ class AuthorizationEndpoint:
         self._pushed = use_cases.pushed
         self._logins = use_cases.logins
         self._callers = callers
+        self._keys = keys
         self._pages = pages
         self._device = device
         self._cookies = cookies
@@ -90,21 +94,30 @@ class AuthorizationEndpoint:
         return response
 
     async def push(self, request: Request) -> Response:
-        """Answer a pushed request (RFC 9126, section 2). Raises `ServiceError`."""
+        """Answer a pushed request (RFC 9126, section 2). Raises `ServiceError`.
+
+        A DPoP proof binds the code to its key, like the parameter `dpop_jkt` (RFC 9449, section 10.1).
+        """
         parameters = await read_form(request)
         caller = await self._callers.client(request, parameters)
         if parameters.get("request_uri"):
             raise InvalidRequestError.of("request_uri", "must not be pushed")
         asked = _asked(parameters, caller.client_id)
+        keys = self._keys.prove(request, caller.client_id)
+        if keys.jkt:
+            if asked.dpop_jkt not in ("", keys.jkt):
+                raise InvalidRequestError.of("dpop_jkt", "is not the key of the DPoP proof")
+            asked = structs.replace(asked, dpop_jkt=keys.jkt)
         try:
-            checked = await self._requests.check(asked)
+            checked = await self._requests.check(asked, is_pushed=True)
         except AuthorizationFailedError as failure:
             raise failure.error from None
+        await keys.record()
         body = {
             "request_uri": self._pushed.push(checked, self._clock.now()),
             "expires_in": int(REQUEST_URI_TTL),
         }
-        return JSONResponse(body, 201, NO_STORE)
+        return JSONResponse(body, 201, {**NO_STORE, **self._keys.headers(keys, caller.client_id)})
 
     async def _browser_parameters(self, request: Request) -> Parameters:
         """Return the parameters in the query or, of a POST, in the form (OpenID Connect Core 1.0, section 3.1.2.1)."""
@@ -165,4 +178,5 @@ def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:
         id_token_hint=parameters.get("id_token_hint"),
         upstream=parameters.get("upstream"),
         request=parameters.get("request"),
+        dpop_jkt=parameters.get("dpop_jkt"),
     )

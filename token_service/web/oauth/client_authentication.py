@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 
 from token_service.core.access.authenticator import Authenticator
@@ -21,6 +23,7 @@ from token_service.core.limits import MAX_CLIENT_ID
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens.secret import Secret
 from token_service.web.oauth.cors import note_client
+from token_service.web.oauth.key_proofs import HttpKeyProofs
 from token_service.web.oauth.parameters import Parameters
 from token_service.web.peer import peer_of
 
@@ -28,8 +31,9 @@ from token_service.web.peer import peer_of
 class HttpCallers:
     """Identifies callers over HTTP."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, keys: HttpKeyProofs) -> None:
         self._authenticator = authenticator
+        self._keys = keys
 
     async def client(self, request: Request, parameters: Parameters) -> Caller:
         """Return the registered client that sends a request.
@@ -45,11 +49,14 @@ class HttpCallers:
         return await self._identify(request, parameters, proof)
 
     async def caller(self, request: Request, parameters: Parameters) -> Caller:
-        """Return the caller that sends a request: a client as above, or the holder of a bearer token.
+        """Return the caller that sends a request: a client as above, or the holder of an access or workload token.
 
         Raises the errors of `Authenticator.identify`.
         """
-        return await self._identify(request, parameters, self._proof_of(request, parameters))
+        proof = self._proof_of(request, parameters)
+        if isinstance(proof, BearerProof):
+            proof = replace(proof, presented=self._keys.presented(request))
+        return await self._identify(request, parameters, proof)
 
     async def _identify(self, request: Request, parameters: Parameters, proof: CallerProof) -> Caller:
         if not isinstance(proof, AssertionProof | BearerProof):

@@ -18,10 +18,10 @@ from token_service.errors import ServiceError
 ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*"}
 """Headers of public documents."""
 _PREFLIGHT: Final = {
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, DPoP",
     "Access-Control-Max-Age": "600",  # seconds
 }
-_EXPOSED: Final = "Retry-After, WWW-Authenticate"
+_EXPOSED: Final = "DPoP-Nonce, Retry-After, WWW-Authenticate"
 _CLIENT: Final = "token_service.client_id"
 
 

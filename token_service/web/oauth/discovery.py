@@ -7,9 +7,11 @@ from itertools import chain
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from token_service.core.clients.profile import FAPI_ALGORITHMS, FAPI_ASSERTION_ALGORITHMS, FAPI_METHODS
 from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
 from token_service.core.validation.userinfo import CLAIMS_OF_SCOPE, OPENID
 from token_service.tokens.assertions import ASSERTION_ALGORITHMS
+from token_service.tokens.dpop import DPOP_ALGORITHMS
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
@@ -58,12 +60,16 @@ def endpoint_urls(issuer: str) -> frozenset[str]:
     return frozenset(f"{issuer.rstrip('/')}{path}" for path in (TOKEN, INTROSPECTION, REVOCATION))
 
 
-def authorization_members(issuer: str) -> dict[str, Any]:
-    """Return the members of the document for a service that sends browsers to upstreams."""
+def authorization_members(issuer: str, *, must_push: bool) -> dict[str, Any]:
+    """Return the members of the document for a service that sends browsers to upstreams.
+
+    `must_push`: every client must push its requests (RFC 9126, section 5).
+    """
     base = issuer.rstrip("/")
     return {
         "authorization_endpoint": f"{base}{AUTHORIZE}",
         "pushed_authorization_request_endpoint": f"{base}{PAR}",
+        "require_pushed_authorization_requests": must_push,
         "device_authorization_endpoint": f"{base}{DEVICE_AUTHORIZATION}",
         "authorization_response_iss_parameter_supported": True,
         "response_types_supported": ["code"],
@@ -106,6 +112,7 @@ def discovery_document(
         "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "userinfo_endpoint": f"{base}{USERINFO}",
         "end_session_endpoint": f"{base}{END_SESSION}",
+        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
         "grant_types_supported": list(grant_types),
         "scopes_supported": [OPENID, *CLAIMS_OF_SCOPE],
         "claims_supported": [*_ID_CLAIMS, *chain.from_iterable(CLAIMS_OF_SCOPE.values())],
@@ -122,9 +129,27 @@ def discovery_document(
     }
 
 
+def fapi_members(*, certificates: bool) -> dict[str, Any]:
+    """Return the members that differ if the FAPI 2.0 Security Profile is in force for all clients.
+
+    `certificates`: clients can authenticate themselves with a certificate.
+    """
+    methods = [method for method in FAPI_METHODS if certificates or method != CERTIFICATE]
+    algorithms = list(FAPI_ASSERTION_ALGORITHMS)
+    members: dict[str, Any] = {"dpop_signing_alg_values_supported": list(FAPI_ALGORITHMS)}
+    for endpoint in ("token", "introspection", "revocation"):
+        members[f"{endpoint}_endpoint_auth_methods_supported"] = methods
+        members[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = algorithms
+    # RFC 8414, section 2: an access token type is a method, too.
+    members["introspection_endpoint_auth_methods_supported"] = [*methods, "Bearer"]
+    members["global_token_revocation_endpoint_auth_methods_supported"] = ["Bearer"]
+    return members
+
+
 def with_certificates() -> dict[str, Any]:
-    """Return the members that differ if clients can authenticate themselves with a certificate (RFC 8705)."""
+    """Return the members that differ if client certificates reach this service (RFC 8705, sections 2 and 3)."""
     return {
+        "tls_client_certificate_bound_access_tokens": True,
         "token_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],
         "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer", CERTIFICATE],
         "revocation_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],

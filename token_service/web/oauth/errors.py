@@ -9,7 +9,9 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from token_service.errors import ServiceError
+from token_service.errors import ProofInvalidError, ProofNonceRequiredError, ServiceError
+from token_service.tokens.possession import Scheme
+from token_service.web.oauth.key_proofs import nonce_headers
 from token_service.wire import oauth_error
 
 NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -19,6 +21,7 @@ _BEARER_ERRORS: Final = {
     "invalid_client": ("invalid_token", 401),
     "unauthorized_client": ("insufficient_scope", 403),
 }
+_SCHEMES: Final = {each.lower(): each for each in Scheme}
 _MAX_DESCRIPTION: Final = 512
 _UNQUOTED: Final = str.maketrans({'"': "'", "\\": "/"})
 _NOT_ALLOWED: Final = re.compile(r"[^\x20-\x7e]")
@@ -27,14 +30,18 @@ _NOT_ALLOWED: Final = re.compile(r"[^\x20-\x7e]")
 def oauth_refusal(error: ServiceError, request: Request) -> Response:
     """Return the response for an error. Besides the members of RFC 6749 it has the `reason` of the error.
 
-    A request with a bearer token gets the codes and statuses of RFC 6750, section 3.1.
+    A request with an access token gets the codes and statuses of RFC 6750, section 3.1, and of RFC 9449, section 7.1.
     """
     code, status = oauth_error(error)
-    headers = dict(NO_STORE)
-    if request.headers.get("authorization", "")[:7].lower() == "bearer ":
+    headers = {**NO_STORE, **nonce_headers(error)}
+    name, space, _ = request.headers.get("authorization", "").partition(" ")
+    scheme = _SCHEMES.get(name.lower()) if space else None
+    if scheme is not None:
         code, status = _BEARER_ERRORS.get(code, (code, status))
+        if isinstance(error, ProofInvalidError | ProofNonceRequiredError):
+            status = 401
         if status in {401, 403}:
-            headers["WWW-Authenticate"] = f'Bearer realm="{REALM}", error="{code}"'
+            headers["WWW-Authenticate"] = f'{scheme} realm="{REALM}", error="{code}"'
     elif status == 401:
         headers["WWW-Authenticate"] = f'Basic realm="{REALM}", charset="UTF-8"'
     body: dict[str, Any] = {
@@ -44,6 +51,8 @@ def oauth_refusal(error: ServiceError, request: Request) -> Response:
     }
     if "error_id" in error.metadata:
         body["error_id"] = error.metadata["error_id"]
+    if "max_age" in error.metadata:
+        body["max_age"] = int(error.metadata["max_age"])
     retry_after = error.retry_after
     if retry_after is None and status == 503:
         retry_after = 1.0

@@ -20,8 +20,10 @@ MAX_COOKIES: Final = 6 * 1024
 class LoginCookies:
     """Sets, reads and deletes the cookies of logins."""
 
-    def __init__(self, issuer: str) -> None:
+    def __init__(self, issuer: str, kind: str = "login") -> None:
+        """`kind`: the beginning of the names of the cookies."""
         self._is_secure = issuer.startswith("https://")
+        self._kind = kind
 
     def read(self, request: Request, login_id: str) -> str:
         """Return the sealed login that a browser has begun; empty: there is none of this id."""
@@ -47,7 +49,7 @@ class LoginCookies:
 
     def _name(self, login_id: str) -> str:
         """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
-        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
+        return f"{'__Host-' if self._is_secure else ''}{self._kind}-{login_id[:22]}"
 
     def _surplus(self, request: Request, size: int) -> list[str]:
         """Return the names of the login cookies that must give way to a new one of `size` characters."""

@@ -60,8 +60,8 @@ class Parameters:
         return tuple(word for word in self.get(name).split(" ") if word)
 
 
-async def read_form(request: Request) -> Parameters:
-    """Read the urlencoded body of a request. Raises `InvalidRequestError` for everything else.
+async def read_form(request: Request, most: int = MAX_BODY) -> Parameters:
+    """Read the urlencoded body of a request, of at most `most` bytes. Raises `InvalidRequestError` for everything else.
 
     Parameters in the URL are refused, because URLs are written to logs.
     """
@@ -74,7 +74,7 @@ async def read_form(request: Request) -> Parameters:
         raise InvalidRequestError.of("content-type", f"must be {_FORM.decode()}")
     if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
         raise InvalidRequestError.of("content-encoding", "must not be sent")
-    return parse_form(await read_body(request, MAX_BODY))
+    return parse_form(await read_body(request, most))
 
 
 def query_of(request: Request) -> Parameters:

@@ -28,6 +28,7 @@ from token_service.tokens import strict_json
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
+from token_service.web.oauth.key_proofs import HttpKeyProofs
 from token_service.web.oauth.parameters import Parameters, read_form
 from token_service.web.oauth.requests import grant_request
 
@@ -37,8 +38,9 @@ _Grant = Callable[[Caller, GrantRequest, Parameters], Awaitable[dict[str, Any]]]
 class TokenEndpoint:
     """The token endpoint."""
 
-    def __init__(self, callers: HttpCallers, grants: Grants, clock: Clock) -> None:
+    def __init__(self, callers: HttpCallers, keys: HttpKeyProofs, grants: Grants, clock: Clock) -> None:
         self._callers = callers
+        self._keys = keys
         self._grants = grants
         self._clock = clock
         self._by_type: dict[str, _Grant] = {
@@ -72,8 +74,10 @@ class TokenEndpoint:
         grant = self._by_type.get(grant_type)
         if grant is None:
             raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self.grant_types)}")
-        body = await grant(caller, grant_request(request, parameters), parameters)
-        return Response(strict_json.encode(body), media_type="application/json", headers=NO_STORE)
+        keys = self._keys.prove(request, caller.client_id)
+        body = await grant(caller, grant_request(request, parameters, keys), parameters)
+        headers = {**NO_STORE, **self._keys.headers(keys, caller.client_id)}
+        return Response(strict_json.encode(body), media_type="application/json", headers=headers)
 
     async def _client_credentials(
         self, caller: Caller, request: GrantRequest, _: Parameters

@@ -88,8 +88,9 @@ def only(keys: KeyServer, **changes: Any) -> ValidatorConfig:
     return ValidatorConfig(issuers=[foreign(keys, **changes)], audience=AUDIENCE)
 
 
-async def test_tokens_of_a_foreign_issuer_are_validated(keys: KeyServer, kind: str) -> None:
-    mint = Mint("RS256", issuer=FOREIGN)
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+async def test_tokens_of_a_foreign_issuer_are_validated(keys: KeyServer, kind: str, algorithm: str) -> None:
+    mint = Mint(algorithm, issuer=FOREIGN)
     keys.publish(mint.jwk)
     async with AnyValidator(kind, only(keys)) as validator:
         assert await validator.wait_ready()
@@ -97,7 +98,7 @@ async def test_tokens_of_a_foreign_issuer_are_validated(keys: KeyServer, kind: s
         assert claims.issuer == FOREIGN
         assert (await validator.validate(mint.token(time.time(), iss=FOREIGN))).issuer == FOREIGN
         with pytest.raises(InvalidTokenError):
-            await validator.validate(Mint("RS256", "other", FOREIGN).token(time.time()))
+            await validator.validate(Mint(algorithm, "other", FOREIGN).token(time.time()))
 
 
 async def test_an_unknown_key_is_fetched(keys: KeyServer, kind: str) -> None:

@@ -13,92 +13,19 @@ from typing import Any
 import pytest
 
 from tests.support.interleaving import Stopped, count_points, interleave, orders
-from tests.support.manual_clock import ManualClock
-from tests.support.token_mint import AUDIENCE, Mint
+from tests.support.token_mint import AUDIENCE
+from tests.unit.client._internal.validator_site import ACCEPT_FOR, S, ValidatorSite
 from token_service.client._internal.clock import Instant
 from token_service.client._internal.explanation import explain
 from token_service.client._internal.local import Answer, Known
-from token_service.client._internal.setup import Parts
-from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig, WhenStale
+from token_service.client.config import WhenStale
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import VerifiedClaims
-from token_service.v1 import key_service_pb2
-from token_service.v1.token_service_pb2 import Revocation, StreamRevocationsResponse
 
-S = 5.0
-ACCEPT_FOR = 60.0
 TARGETS = ("token_id", "known token_id", "session_id", "subject", "client_id", "key_id", "everything")
 
 
-class Site:
-    """A validator without threads. The test takes the place of the follower."""
-
-    def __init__(self, *, when_stale: tuple[WhenStale, ...] = (WhenStale.REJECT,)) -> None:
-        self.clock = ManualClock()
-        self.mint = Mint()
-        freshness = Freshness(bound=S, when_stale=when_stale, accept_for=ACCEPT_FOR)
-        issuer = ServiceIssuer(issuer=self.mint.issuer, target="127.0.0.1:1", freshness=freshness)
-        self.parts = Parts(ValidatorConfig(issuers=[issuer], audience=AUDIENCE), self.clock)
-        assert self.parts.follower_state is not None
-        self.follower_state = self.parts.follower_state
-        self.sequence = 0
-        self.follower_state.connect()
-        self.follower_state.receive(
-            StreamRevocationsResponse(reset=True, key_set=self.key_set(), cursor="epoch-one:0")
-        )
-        self.prove()
-        self.token = self.mint.token(self.clock.wall, jti="token-1", sid="session-1")
-
-    def key_set(self) -> key_service_pb2.KeySet:
-        key = key_service_pb2.JsonWebKey(**self.mint.jwk)
-        return key_service_pb2.KeySet(revision=1, issuer=self.mint.issuer, keys=[key])
-
-    def entry(self, target: str) -> Revocation:
-        entry = Revocation(sequence=self.sequence)
-        if target == "known token_id":
-            entry.token_id = "token-1"
-            entry.token_expire_time.seconds = int(self.clock.wall) + 900
-        elif target == "everything":
-            entry.everything = True
-        else:
-            values = {"session_id": "session-1", "subject": "user-1", "client_id": "web"}
-            values |= {"key_id": self.mint.jwk["kid"], "token_id": "token-1"}
-            setattr(entry, target, values[target])
-        entry.revoke_time.seconds = int(self.clock.wall)
-        entry.expire_time.seconds = int(self.clock.wall) + 960
-        return entry
-
-    def revoke(self, target: str) -> None:
-        """Receive an entry from the stream."""
-        self.sequence += 1
-        cursor = f"epoch-one:{self.sequence}"
-        self.follower_state.receive(
-            StreamRevocationsResponse(revocations=[self.entry(target)], cursor=cursor)
-        )
-
-    def revoke_elsewhere(self) -> None:
-        """Receive an entry about another token from the stream."""
-        self.sequence += 1
-        entry = self.entry("token_id")
-        entry.token_id = "another"
-        cursor = f"epoch-one:{self.sequence}"
-        self.follower_state.receive(StreamRevocationsResponse(revocations=[entry], cursor=cursor))
-
-    def snapshot_with(self, target: str) -> None:
-        """Receive a snapshot with an entry from the stream."""
-        self.sequence += 1
-        self.follower_state.connect()
-        cursor = f"epoch-one:{self.sequence}"
-        self.follower_state.receive(
-            StreamRevocationsResponse(
-                reset=True, revocations=[self.entry(target)], key_set=self.key_set(), cursor=cursor
-            )
-        )
-
-    def prove(self) -> None:
-        """Send a probe and receive its answer."""
-        self.follower_state.answer(self.follower_state.begin_probe(), f"epoch-one:{self.sequence}")
-
+class Site(ValidatorSite):
     def check(self) -> Any:
         try:
             return self.parts.local.check(self.token, AUDIENCE, ())

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from token_service.client._internal.request_path import readings
 from token_service.client.asgi import BearerAuthMiddleware
 from token_service.errors import ConfigurationError, InvalidReason, InvalidTokenError
+from token_service.tokens.claims import TokenKind
 
 RULES: dict[str, Any] = {
     "scopes": {"/admin": ["admin"], "/admin/*": ["admin"]},
@@ -33,7 +34,7 @@ class Reader:
     async def validate(self, token: str, *, audience: str | None, required_scopes: frozenset[str]) -> Any:
         if not required_scopes <= {"read"}:
             raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE)
-        return type("Claims", (), {"confirmation": {}})()
+        return type("Claims", (), {"confirmation": {}, "kind": TokenKind.ACCESS})()
 
 
 def scope_of(raw: str, kind: str = "http", root: str = "", **changes: Any) -> dict[str, Any]:
@@ -313,6 +314,15 @@ def test_path_and_raw_path_must_agree(
     path: str, raw_path: bytes | None, root: str, expected: set[str]
 ) -> None:
     assert readings({"path": path, "raw_path": raw_path, "root_path": root}) == expected
+
+
+def test_usual_paths_are_read_as_all_others() -> None:
+    usual = ["/", "/a", "/a/b-c/D_9", "/a/", "//a", "/a.b", "/a\n", "/\xe9", "a", ""]
+    for raw in (*usual, *spellings()):
+        for sent in (raw.encode(), b"/a", None):
+            scope = {"path": unquote(raw), "raw_path": sent}
+            # The root `/` is no part of a path, and it keeps the shortcut for usual paths from being taken.
+            assert readings({**scope, "root_path": ""}) == readings({**scope, "root_path": "/"})
 
 
 async def test_rules_apply_below_a_root_path() -> None:

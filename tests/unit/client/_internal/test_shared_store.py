@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from tests.support.both_sources import AnySource, Store, tokens_of
+from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
-from token_service.client import Tokens
-from token_service.client._internal.token_store import SharedStore
-from token_service.errors import SessionRevokedError
+from token_service.client import FileTokenStore, RenewalPolicy, Secret, Tokens
+from token_service.client._internal.token_store import SharedStore, exclusively
+from token_service.errors import SessionRevokedError, StoreUnavailableError
 
 
 class FileStore(Store):
@@ -221,3 +222,80 @@ def test_store_is_called_by_one_thread_at_once(service: FakeTokenService) -> Non
     assert store.save(tokens, frozenset({"refresh-0"})) is True
     assert store.save(tokens, frozenset()) == tokens
     assert store.overwrite(tokens) == (True, tokens)
+
+
+def locked_store(path: Path) -> FileTokenStore:
+    return FileTokenStore(path, Secret(b"0123456789abcdef0123456789abcdef"))
+
+
+async def test_renewal_waits_for_another_process_and_uses_its_tokens(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    other, renewed = locked_store(path), tokens_of(service, refresh="refresh-7")
+    other.save(tokens_of(service, life=-1))
+    async with AnySource(kind, service, locked_store(path)) as source:
+        with other.lock(60):
+            waiting = asyncio.create_task(source.token())
+            await asyncio.sleep(0)
+            other.save(renewed)
+        assert await waiting == renewed.access_token
+    assert sent(service) == []
+
+
+async def test_renewal_holds_the_lock_until_the_successor_is_stored(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    other = locked_store(path)
+    other.save(tokens_of(service, life=-1))
+    service.refresh_gate.clear()
+    async with AnySource(kind, service, locked_store(path)) as source:
+        waiting = asyncio.create_task(source.token())
+        await eventually(lambda: sent(service) == ["refresh-0"])
+        with pytest.raises(TimeoutError), other.lock(0):
+            pass
+        service.refresh_gate.set()
+        token = await waiting
+        with other.lock(60):
+            saved = other.load()
+    assert saved is not None
+    assert (saved.access_token, saved.refresh_token) == (token, "refresh-1")
+
+
+async def test_stopped_process_that_holds_the_lock_makes_renewals_fail_without_a_request(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    other = locked_store(path)
+    other.save(tokens_of(service, life=-1))
+    policy = RenewalPolicy(attempt_timeout=0.1, give_up_after=0.1)
+    async with AnySource(kind, service, locked_store(path), policy=policy) as source:
+        with other.lock(60):
+            with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
+                await source.token()
+            assert sent(service) == []
+    async with AnySource(kind, service, locked_store(path)) as source:
+        await source.token()
+    assert sent(service) == ["refresh-0"]
+
+
+async def test_cancelled_renewal_leaves_no_lock_behind(path: Path) -> None:
+    other, store = locked_store(path), SharedStore(locked_store(path))
+
+    async def enter() -> None:
+        async with exclusively(store, 60):
+            raise AssertionError("the lock was entered")
+
+    with other.lock(60):
+        task = asyncio.create_task(enter())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    def is_free() -> bool:
+        try:
+            with other.lock(0):
+                return True
+        except TimeoutError:
+            return False
+
+    await eventually(is_free)

@@ -94,6 +94,8 @@ def test_unbounded_issue_must_be_written_down_where_it_is_demanded(permission: P
         ('permission = "issue"', "needs a bound"),
         ('permission = "issue"\nmay = ["custom_claims"]', "needs a bound"),
         ('permission = "exchange"', "the right exchange needs a bound"),
+        ('permission = "receive_events"', "needs a bound (clients), or unbounded = true"),
+        ('permission = "receive_events"\nscopes = ["a"]', "no bound of receive_events"),
         ('permission = "exchange"\nmay = ["impersonate"]', "needs a bound"),
         ('permission = "exchange"\nclients = ["a"]\nmay = ["auth_context"]', "allowed: impersonate"),
         ('permission = "issue"\nclients = ["a"]\nmay = ["impersonate"]', "nothing that issue can do"),

@@ -24,6 +24,7 @@ class Shared:
 
     def __init__(self, clock: ManualClock | LoopClock) -> None:
         self._memory = MemoryCounters(clock.elapsed if isinstance(clock, ManualClock) else clock.monotonic)
+        self.server = "memory"
         self.asked = 0
         self.pings = 0
         self.away = False

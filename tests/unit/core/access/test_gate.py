@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.unit.core.access import webhook_calls
 from tests.unit.core.login.challenges import login_challenge
 from tests.unit.core.node import SYSTEM, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
+from token_service.core.access.explain import AskedCall
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.rights import Rights
+from token_service.core.administration.subjects.erasure import EraseCommand
 from token_service.core.clients.client import AUTHORIZATION_CODE, AuthMethod, ClientMetadata
+from token_service.core.events.filter import EventFilter
 from token_service.core.events.store import AuditFilter
 from token_service.core.grants.authorization import AuthorizationGrantCommand
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
@@ -26,19 +31,26 @@ from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
 from token_service.core.login.challenge import AcceptCommand
 from token_service.core.policies.rights import Permission
+from token_service.core.reports.cluster.subscribers import SubscriberQuery
+from token_service.core.revocation.bulk import RevokeSessionsCommand
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.confirmations import Confirmations
+from token_service.core.revocation.entries import EntryFilter
 from token_service.core.revocation.key_revocation import KeyRevocation
+from token_service.core.sessions.selection import SessionSelection
 from token_service.core.sessions.store import SessionFilter
+from token_service.core.subscribers.validations import ValidationReport, ValidationReports
 from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
 from token_service.v1 import (
+    admin_service_pb2,
     audit_service_pb2,
     authorization_service_pb2,
     client_service_pb2,
+    event_service_pb2,
     key_service_pb2,
     personal_access_token_service_pb2,
     session_service_pb2,
@@ -53,12 +65,18 @@ _MODULES = (
     client_service_pb2,
     audit_service_pb2,
     authorization_service_pb2,
+    event_service_pb2,
 )
 RPCS = [
     method.name
     for module in _MODULES
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+]
+RPCS += [
+    method.name
+    for method in admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].methods
+    if method.name in set(UseCase)  # the server answers the others with UNIMPLEMENTED
 ]
 ALL = frozenset(Permission)
 
@@ -83,9 +101,10 @@ class Scene:
 
     def state(self) -> tuple[Any, ...]:
         """Return a copy of the stored state and the audit events."""
-        return deepcopy({**vars(self.node.log._state), "clock": None, "audit": None}), list(
-            self.node.audit.events
-        )
+        stores = self.node.stores
+        webhooks = stores.webhooks._webhooks, stores.events.places, stores.audit.by_place
+        state = {**vars(self.node.log._state), "clock": None, "audit": None, "webhooks": webhooks}
+        return deepcopy(state), list(self.node.audit.events)
 
 
 @pytest.fixture
@@ -101,6 +120,8 @@ async def scene() -> Scene:
         redirect_uris=("https://app.example/cb",),
     )
     await node.core.client_administration.create(Caller.system(), "app", app, 0.0)
+    await node.core.policy_administration.set(Caller.system(), [("internal.max_retries", "7")], 0.0)
+    await webhook_calls.make_webhook(node)
     personal = await node.core.personal_access_tokens.create(Caller.system(), PERSONAL, clock.now())
     return Scene(node, await node.issue(), str(personal.session.id), active, prepared)
 
@@ -176,9 +197,15 @@ async def stream(scene: Scene, caller: Caller) -> None:
         await feed.aclose()
 
 
+async def stream_events(scene: Scene, caller: Caller) -> None:
+    pages = scene.node.core.event_readers.stream(caller, EventFilter(), "", from_earliest=True)
+    async with aclosing(pages):
+        assert not (await anext(pages)).reset
+
+
 async def confirm(scene: Scene, caller: Caller) -> None:
     node = scene.node
-    head = await node.core.confirmations.confirm(caller, "a", None, 0)
+    head = await node.core.confirmations.confirm(caller, "a", None, 0, ValidationReport())
     assert head == Cursor(node.replica.epoch, 0)
 
 
@@ -291,6 +318,91 @@ async def explain_revocation(scene: Scene, caller: Caller) -> None:
     await scene.node.core.audit_reports.explain(caller, RevocationTarget.SUBJECT, "alice")
 
 
+async def get_overview(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.cluster.overview.get(caller)
+
+
+async def list_nodes(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.cluster.nodes.list(caller)
+
+
+async def list_subscribers(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.cluster.subscribers.list(caller, SubscriberQuery())
+
+
+async def configuration(scene: Scene, caller: Caller) -> None:
+    scene.node.core.configuration_reports.get(caller)
+
+
+async def explain_access(scene: Scene, caller: Caller) -> None:
+    scene.node.core.access_reports.explain(caller, ["web"], AskedCall(use_case=UseCase.REFRESH_TOKEN))
+
+
+async def get_policies(scene: Scene, caller: Caller) -> None:
+    scene.node.core.policy_administration.get(caller)
+
+
+async def check_overrides(scene: Scene, caller: Caller) -> None:
+    scene.node.core.policy_administration.check_overrides(caller, [("internal.rotate", "false")])
+
+
+async def check_policy_file(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.policy_administration.check_file(caller, "")
+
+
+async def set_policies(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.policy_administration.set(caller, [("internal.rotate", "false")], scene.now)
+
+
+async def reset_policies(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.policy_administration.reset(caller, [], scene.now)
+
+
+ALICES = SessionSelection(subject="alice")
+
+
+async def count_sessions(scene: Scene, caller: Caller) -> None:
+    assert (await scene.node.core.bulk_revocation.count(caller, ALICES, scene.now)).sessions == 2
+
+
+async def revoke_sessions(scene: Scene, caller: Caller) -> None:
+    command = RevokeSessionsCommand(selection=ALICES)
+    assert (await scene.node.core.bulk_revocation.revoke(caller, command, scene.now)).sessions == 2
+
+
+async def revoke_sessions_of_all(scene: Scene, caller: Caller) -> None:
+    may_revoke = Caller("a", caller.rights | Rights.of(Permission.REVOKE))
+    command = RevokeSessionsCommand(selection=SessionSelection(created_after=0.0))
+    await scene.node.core.bulk_revocation.revoke(may_revoke, command, scene.now)
+
+
+async def list_revocations(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.live_revocations.list(caller, EntryFilter(), 0, "", scene.now)
+
+
+async def preview_revocation(scene: Scene, caller: Caller) -> None:
+    command = RevokeCommand(target=RevocationTarget.SUBJECT, value="alice")
+    preview = await scene.node.core.revocation_previews.preview(caller, command, scene.now)
+    assert preview.reach.sessions == 2
+
+
+async def preview_key_retirement(scene: Scene, caller: Caller) -> None:
+    assert not (await scene.signing_keys.preview_retirement(caller, scene.active_key)).problem
+
+
+async def export_subject(scene: Scene, caller: Caller) -> None:
+    assert (await scene.node.core.subject_export.page(caller, "alice", "", scene.now)).next_page_token
+
+
+async def erase_subject(scene: Scene, caller: Caller) -> None:
+    command = EraseCommand(subject="alice", dry_run=True)
+    assert (await scene.node.core.subject_erasure.erase(caller, command, scene.now)).data.sessions == 2
+
+
+async def preview_automatic_revocation(scene: Scene, caller: Caller) -> None:
+    assert not await scene.node.core.automatic_previews.preview(caller, scene.now)
+
+
 CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ISSUE_TOKEN, issue),
     (UseCase.REFRESH_TOKEN, refresh),
@@ -306,6 +418,7 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ACCEPT_LOGIN_REQUEST, accept_login),
     (UseCase.REJECT_LOGIN_REQUEST, reject_login),
     (UseCase.STREAM_REVOCATIONS, stream),
+    (UseCase.STREAM_EVENTS, stream_events),
     (UseCase.CONFIRM_REVOCATIONS, confirm),
     (UseCase.GET_SESSION, get_session),
     (UseCase.LIST_SESSIONS, list_sessions),
@@ -330,6 +443,26 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.LIST_AUDIT_EVENTS, list_events),
     (UseCase.VERIFY_AUDIT_TRAIL, verify_trail),
     (UseCase.EXPLAIN_REVOCATION, explain_revocation),
+    (UseCase.GET_OVERVIEW, get_overview),
+    (UseCase.GET_EFFECTIVE_CONFIGURATION, configuration),
+    (UseCase.EXPLAIN_ACCESS, explain_access),
+    (UseCase.GET_POLICIES, get_policies),
+    (UseCase.CHECK_POLICIES, check_overrides),
+    (UseCase.CHECK_POLICIES, check_policy_file),
+    (UseCase.SET_POLICIES, set_policies),
+    (UseCase.RESET_POLICIES, reset_policies),
+    (UseCase.LIST_NODES, list_nodes),
+    (UseCase.LIST_SUBSCRIBERS, list_subscribers),
+    (UseCase.COUNT_SESSIONS, count_sessions),
+    (UseCase.REVOKE_SESSIONS, revoke_sessions),
+    (UseCase.REVOKE_WIDELY, revoke_sessions_of_all),
+    (UseCase.LIST_REVOCATIONS, list_revocations),
+    (UseCase.PREVIEW_REVOCATION, preview_revocation),
+    (UseCase.PREVIEW_KEY_RETIREMENT, preview_key_retirement),
+    *webhook_calls.CALLS,
+    (UseCase.EXPORT_SUBJECT, export_subject),
+    (UseCase.ERASE_SUBJECT, erase_subject),
+    (UseCase.PREVIEW_AUTOMATIC_REVOCATION, preview_automatic_revocation),
 ]
 CHANGING = {
     UseCase.ISSUE_TOKEN,
@@ -338,6 +471,8 @@ CHANGING = {
     UseCase.REVOKE_WIDELY,
     UseCase.EXTEND_SESSION,
     UseCase.UPDATE_SESSION,
+    UseCase.REVOKE_SESSIONS,
+    UseCase.EXPORT_SUBJECT,  # it is recorded
     UseCase.CREATE_PERSONAL_ACCESS_TOKEN,
     UseCase.REVOKE_PERSONAL_ACCESS_TOKEN,
     UseCase.PREPARE_SIGNING_KEY,
@@ -350,6 +485,9 @@ CHANGING = {
     UseCase.DISABLE_CLIENT,
     UseCase.ENABLE_CLIENT,
     UseCase.DELETE_CLIENT,
+    UseCase.SET_POLICIES,
+    UseCase.RESET_POLICIES,
+    *webhook_calls.CHANGING,
 }
 
 
@@ -358,7 +496,7 @@ def test_every_use_case_names_its_permission() -> None:
 
 
 def test_every_rpc_is_a_use_case() -> None:
-    others = {UseCase.REVOKE_WIDELY, UseCase.GET_HEALTH, UseCase.GET_DISCOVERY}
+    others = {UseCase.REVOKE_WIDELY, UseCase.GET_HEALTH, UseCase.GET_METRICS, UseCase.GET_DISCOVERY}
     assert sorted(RPCS) == sorted(use_case.value for use_case in set(UseCase) - others)
 
 
@@ -409,12 +547,12 @@ async def test_a_confirmation_beyond_the_head_counts_as_the_head_under_the_name_
         def confirm(self, *fields: object, caller: str) -> None:
             noted.append((*fields, caller))
 
-    confirmations = Confirmations(node.read_index, node.replica, Registry())  # type: ignore[arg-type]
+    confirmations = Confirmations(node.read_index, node.replica, Registry(), ValidationReports(SystemClock()))  # type: ignore[arg-type]
     caller = Caller("a", Rights.everything(), identity="id-1")
     epoch = node.replica.epoch
-    head = await confirmations.confirm(caller, "gateway", Cursor(epoch, 99), 7)
+    head = await confirmations.confirm(caller, "gateway", Cursor(epoch, 99), 7, ValidationReport())
     assert head == Cursor(epoch, 1)
     assert noted == [("id-1:gateway", 1, 7, "id-1")]
     for name, applied in (("", head), ("gateway", None), ("gateway", Cursor("another", 1))):
-        assert await confirmations.confirm(caller, name, applied, 7) == head
+        assert await confirmations.confirm(caller, name, applied, 7, ValidationReport()) == head
     assert len(noted) == 1

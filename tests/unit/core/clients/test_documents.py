@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import example, given, strategies as st
 
-from token_service.core.clients.client import AuthMethod, ClientState
+from token_service.core.clients.client import AuthMethod, ClientState, SecurityProfile
 from token_service.core.clients.documents import (
     DocumentRules,
     UnusableDocumentError,
@@ -226,11 +226,34 @@ def test_grant_types_and_redirect_uris_that_are_not_allowed_are_left_out() -> No
         (document(client_name="a\u202eb"), "client_name"),
         (document(scope=["read"]), "no text"),
         (document(subject_type="pairwise"), "pairwise"),
+        (document(dpop_bound_access_tokens="yes"), "neither true nor false"),
+        (document(require_pushed_authorization_requests=1), "neither true nor false"),
+        (
+            document(dpop_bound_access_tokens=True, tls_client_certificate_bound_access_tokens=True),
+            "together with dpop_bound_access_tokens",
+        ),
     ],
 )
 def test_document_that_breaks_a_rule_describes_no_client(body: bytes, cause: str) -> None:
     with pytest.raises(UnusableDocumentError, match=cause):
         described(body)
+
+
+def test_client_may_ask_for_stricter_rules() -> None:
+    plain = described(document(security_profile="fapi2"))
+    assert not plain.dpop_bound_access_tokens
+    assert not plain.require_pushed_authorization_requests
+    assert plain.security_profile is SecurityProfile.NONE
+    assert (
+        described(document(), DocumentRules(security_profile=SecurityProfile.FAPI2)).security_profile
+        == "fapi2"
+    )
+    strict = described(document(dpop_bound_access_tokens=True, require_pushed_authorization_requests=True))
+    assert strict.dpop_bound_access_tokens
+    assert strict.require_pushed_authorization_requests
+    assert described(
+        document(tls_client_certificate_bound_access_tokens=True)
+    ).tls_client_certificate_bound_access_tokens
 
 
 def test_keys_are_at_the_host_of_the_document_or_at_a_named_one() -> None:

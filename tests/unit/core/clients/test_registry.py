@@ -12,7 +12,7 @@ from tests.contract.builders import a_client, an_end
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, SomeStores, raising
 from tests.unit.core.virtual_time import ManualClock
-from token_service.core.clients.client import AuthMethod, ClientState
+from token_service.core.clients.client import AuthMethod, ClientState, SecurityProfile
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.policies.policy import Policy, PolicyBook
 from token_service.errors import (
@@ -53,6 +53,20 @@ async def test_change_of_another_node_is_amended_without_loading_everything() ->
     await registry.refresh(revision=4)
     assert len(clients.calls) == calls
     assert told == [{"c0", "c1", "c2"}, {"c1"}]
+
+
+async def test_every_client_has_the_profile_of_the_service() -> None:
+    stores = MemoryStores()
+    registry = ClientRegistry(stores.clients, SecurityProfile.FAPI2)
+    await stores.clients.create(a_client("old"))
+    await registry.start_over()
+    await stores.clients.create(a_client("new"))
+    await registry.refresh()
+    found = [registry.get(client_id) for client_id in ("old", "new")]
+    assert [client and client.security_profile for client in found] == [SecurityProfile.FAPI2] * 2
+    plain = ClientRegistry(stores.clients)
+    await plain.refresh()
+    assert plain.get("new").security_profile is SecurityProfile.NONE  # type: ignore[union-attr]
 
 
 async def test_restored_database_replaces_the_registry() -> None:

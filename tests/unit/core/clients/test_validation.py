@@ -96,6 +96,11 @@ def test_consistent_settings_are_accepted(settings: dict[str, Any]) -> None:
         ({"scopes": ("a b",)}, "scopes[0]", "characters"),
         ({"audiences": ("a", "a")}, "audiences", "twice"),
         ({"client_name": "a" * 257}, "client_name", "256"),
+        (
+            {"dpop_bound_access_tokens": True, "tls_client_certificate_bound_access_tokens": True},
+            "tls_client_certificate_bound_access_tokens",
+            "together with dpop_bound_access_tokens",
+        ),
     ],
 )
 def test_setting_that_breaks_a_rule_is_named(settings: dict[str, Any], field: str, part: str) -> None:

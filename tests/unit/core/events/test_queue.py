@@ -52,8 +52,10 @@ async def test_events_wait_for_the_database_and_are_written_once() -> None:
         queue.put(EVENT)
     await asyncio.sleep(5)
     assert rows.count == 0
+    states = [queue.is_failing]
     rows.down = False
     await asyncio.sleep(5)
+    assert [*states, queue.is_failing] == [True, False]
     assert [len(batch) for batch in rows.batches] == [256, 256, 88]
     task.cancel()
 

@@ -63,6 +63,12 @@ def test_untouched_trail_is_intact() -> None:
     assert (result.events, result.chains, result.checkpoints, result.findings) == (2 * SIZE, 2, 2, [])
 
 
+def test_progress_counts_the_verified_events() -> None:
+    numbers: list[int] = []
+    run(verify(a_trail(), None, numbers.append))
+    assert numbers == [SIZE, 2 * SIZE]
+
+
 def other(value: Any) -> Any:
     """Return another value of the type."""
     if isinstance(value, int):

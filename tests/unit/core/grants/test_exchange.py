@@ -511,6 +511,7 @@ async def test_audit_event_names_subject_actor_origin_and_session(scene: Exchang
     assert (event.actor.client_id, event.actor.on_behalf_of) == ("gateway", "bob")
     assert event.fields == {
         "token_type": "ACCESS",
+        "classification": "internal",
         "from_client": "web",
         "from_token": before["jti"],
         "actors": 1,

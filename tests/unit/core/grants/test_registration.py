@@ -27,6 +27,7 @@ from token_service.errors import (
     GrantTypeNotAllowedError,
     PolicyViolationError,
 )
+from token_service.tokens.algorithms import Algorithm
 
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
 
@@ -52,7 +53,12 @@ async def registered(node: Node, **metadata: Any) -> Client:
 
 
 def registration(node: Node) -> Registration:
-    return Registration(ClientAdmission(node.clients, node.policies, require_registered=False), ISSUER)
+    return Registration(
+        ClientAdmission(
+            node.clients, node.policies, require_registered=False, signs_with=lambda: Algorithm.ES256
+        ),
+        ISSUER,
+    )
 
 
 def caller(client_id: str = "app", proof: Proof = Proof.CLIENT_SECRET) -> Caller:

@@ -23,6 +23,7 @@ from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
 from token_service.core.access.caller import Caller
+from token_service.core.access.proved_keys import ProvedKeys
 from token_service.core.events.event import Origin
 from token_service.core.issuing.commands import ISSUABLE
 from token_service.core.policies.policy import Policy, PolicyBook, parse_policy_book
@@ -316,6 +317,7 @@ async def test_issue_is_audited_without_a_token():
         "session_id": tokens.session_id,
         "token_id": tokens.token_id,
         "token_types": ("ACCESS", "ID", "REFRESH", "SESSION"),
+        "classification": "internal",
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
         "actor": "system:system",
@@ -454,7 +456,7 @@ async def test_request_ids_are_separate_for_each_client():
 async def test_a_request_whose_session_is_in_use_is_not_answered_again():
     node = await a_node()
     first = await node.issue(**BASE)
-    await node.refresh(first.refresh_token, device_id="phone")
+    await node.refresh(first.refresh_token, device_id="phone", keys=ProvedKeys(jkt=THUMBPRINT))
     with pytest.raises(RequestIdReusedError):
         await node.issue(**BASE)
 
@@ -485,7 +487,8 @@ async def test_repeated_request_recovers_a_lost_answer_of_the_store():
     del sessions.after["create"]
     tokens = await node.issue(**BASE)
     assert len(stores.sessions._state.sessions) == 1
-    assert (await node.refresh(tokens.refresh_token, device_id="phone")).session_id == tokens.session_id
+    refreshed = await node.refresh(tokens.refresh_token, device_id="phone", keys=ProvedKeys(jkt=THUMBPRINT))
+    assert refreshed.session_id == tokens.session_id
 
 
 @virtual_time
@@ -687,7 +690,7 @@ async def test_each_limit_at_its_edge(field: str, good: dict[str, Any], bad: dic
     node = await a_node()
     tokens = await node.issue(**good)
     if tokens.access_token:
-        assert (await node.validate(tokens.access_token)).reason is None
+        assert (await node.validate(tokens.access_token, caller_checks_binding=True)).reason is None
     with pytest.raises(InvalidRequestError) as error:
         await node.issue(**bad)
     assert violations(error.value) == {field}

@@ -674,6 +674,7 @@ async def test_each_refresh_is_audited():
         "session_id": tokens.session_id,
         "token_id": refreshed.token_id,
         "generation": 1,
+        "classification": "internal",
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
         "actor": "system:system",

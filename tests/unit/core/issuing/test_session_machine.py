@@ -23,11 +23,14 @@ from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
+from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
 from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.core.revocation.steady_time import SteadyTime
+from token_service.core.risk.rules import RiskRules
+from token_service.core.risk.signals import SIGNALS
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.validation.introspector import OpaqueClaims
 from token_service.errors import (
@@ -320,6 +323,14 @@ class Unsteady:
         return call
 
 
+ORIGINS = (
+    NO_ORIGIN,
+    Origin("192.0.2.1", "Firefox/1"),
+    Origin("192.0.2.1", "Firefox/2"),
+    Origin("2001:db8::1"),
+)
+
+
 class SessionMachine(RuleBasedStateMachine):
     """Drives a node and the model side by side."""
 
@@ -348,6 +359,10 @@ class SessionMachine(RuleBasedStateMachine):
         luck = Random(seed)
         self.node.refresher._signing_may_fail = luck.random() < 0.4  # the error would otherwise go unnoticed
         self.change_policy(a_policy(luck))
+        if luck.random() < 0.5:  # judged uses that no rule refuses have the same outcome
+            signals = tuple(signal() for signal in SIGNALS)
+            self.node.core.risk.replace(RiskRules(signals, {"default": {}}))
+        self.origins = luck
         for _ in range(3):
             self.issue(a_login(luck) | {"kinds": ACCESS_AND_REFRESH})
 
@@ -395,6 +410,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.stores.device_requests,
             Lease(self.stores.leases, "janitor", "node-1"),
             SteadyTime(self.clock),
+            self.node.audit,
             interval=60,
             retention=RETENTION,
         )
@@ -554,7 +570,8 @@ class SessionMachine(RuleBasedStateMachine):
         event(f"refresh: {verdict if isinstance(verdict, str) else verdict.__name__}")
         text = row.chain[generation]
         assert text is not None
-        call = self.node.refresh(text, client, device_id=device, scopes=scopes)
+        origin = self.origins.choice(ORIGINS)
+        call = self.node.refresh(text, client, device_id=device, scopes=scopes, client_context=origin)
         if lose:
             self.unsteady.lose = True
             self.log.after["append"] = raising(StoreUnavailableError())
@@ -613,7 +630,12 @@ class SessionMachine(RuleBasedStateMachine):
 
         async def race() -> list[IssuedTokens | BaseException]:
             self.unsteady.racing = True
-            calls = (self.node.refresh(text, row.client, device_id=row.device) for _ in range(callers))
+            calls = (
+                self.node.refresh(
+                    text, row.client, device_id=row.device, client_context=self.origins.choice(ORIGINS)
+                )
+                for _ in range(callers)
+            )
             try:
                 return await asyncio.gather(*calls, return_exceptions=True)
             finally:

@@ -8,6 +8,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -19,7 +20,8 @@ from token_service.errors import ConfigurationError, InvalidReason, SigningUnava
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm
 
-ES256, RS256, EDDSA, HS256 = Algorithm.ES256, Algorithm.RS256, Algorithm.EDDSA, Algorithm.HS256
+ES256, RS256, PS256 = Algorithm.ES256, Algorithm.RS256, Algorithm.PS256
+EDDSA, HS256 = Algorithm.EDDSA, Algorithm.HS256
 
 
 def broken(key: StoredSigningKey, other: StoredSigningKey) -> dict[str, dict[str, Any]]:
@@ -117,7 +119,20 @@ async def test_hs256_key_is_unpublished_and_its_tokens_validate_on_the_node() ->
     assert node.keyring.signing_keys()[0].public_key == b""
 
 
-@pytest.mark.parametrize("algorithm", [RS256, ES256, EDDSA])
+async def test_rsa_key_is_published_and_verified_for_ps256_alone() -> None:
+    node = await Node(ManualClock(), algorithm=PS256).start()
+    assert {jwk["alg"] for jwk in node.keyring.jwks} == {"PS256"}
+    token = (await node.issue()).access_token
+    assert (await node.validate(token)).reason is None
+    key_id = node.keyring.signer().key_id
+    assert set(node.keyring.key_set.get(key_id)) == {"PS256"}
+    key = jwt.PyJWKSet([*node.keyring.jwks])[key_id]  # an independent library
+    assert json.loads(jwt.PyJWS().decode(token, key, ["PS256"]))["sub"]
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.PyJWS().decode(token.replace(token.split(".")[1], "e30"), key, ["PS256"])
+
+
+@pytest.mark.parametrize("algorithm", [RS256, PS256, ES256, EDDSA])
 async def test_a_public_key_is_no_secret_for_hs256(algorithm: Algorithm) -> None:
     """The classic confusion: sign with HS256 and the published key as the secret (RFC 8725, section 2.1)."""
     node = await Node(ManualClock(), algorithm=algorithm).start()
@@ -139,7 +154,7 @@ async def test_a_public_key_is_no_secret_for_hs256(algorithm: Algorithm) -> None
         for confused in (
             "HS256",
             "none",
-            *(other.value for other in (RS256, ES256, EDDSA) if other is not algorithm),
+            *(other.value for other in (RS256, PS256, ES256, EDDSA) if other is not algorithm),
         ):
             header = base64url.encode(
                 json.dumps({"alg": confused, "typ": "at+jwt", "kid": key.key_id}).encode()

@@ -42,6 +42,9 @@ class Counted:
         self.clients, self.leases, self.nodes = stores.clients, stores.leases, stores.nodes
         self.audit, self.samples, self.used_ids = stores.audit, stores.samples, stores.used_ids
         self.device_requests, self.logouts = stores.device_requests, stores.logouts
+        self.selections, self.entries, self.policies = stores.selections, stores.entries, stores.policies
+        self.events, self.event_streams, self.webhooks = stores.events, stores.event_streams, stores.webhooks
+        self.subjects, self.walk = stores.subjects, stores.walk
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]

@@ -18,6 +18,7 @@ from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, SomeStores, raising
 from tests.unit.core.virtual_time import LoopClock, cancelled, virtual_time
 from token_service.core.access.caller import Caller
+from token_service.core.administration.subjects.erasure import EraseCommand
 from token_service.core.clients.client import ClientMetadata, SubjectType
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.logout.backchannel import INTERVAL, LEASE_TTL
@@ -466,3 +467,25 @@ async def test_database_that_is_away_loses_no_logout() -> None:
         await asyncio.sleep(10)
     assert node.logout_outcomes == ["sent"]
     assert stores.logouts.deliveries == {}
+
+
+@virtual_time
+async def test_client_is_told_of_the_sessions_of_an_erased_subject() -> None:
+    """No node plans logouts while the subject is erased, and the rows that the planner reads are gone afterwards."""
+    receivers = Receivers()
+    node = await start(receivers)
+    tokens = await issue(node)
+    await issue(node, "quiet")
+    await issue(node, subject="bob")
+    erasure, page_token = node.core.subject_erasure, ""
+    while True:
+        command = EraseCommand(subject="alice", page_token=page_token)
+        erased = await erasure.erase(Caller.system(), command, node.clock.now())
+        page_token = erased.next_page_token
+        if not page_token:
+            break
+    assert erased.data.sessions == 2
+    assert receivers.sent == []
+    async with running(node):
+        await asyncio.sleep(SOON)
+    assert receivers.told("app") == [tokens.session_id]

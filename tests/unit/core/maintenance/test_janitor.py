@@ -49,6 +49,7 @@ class House:
             self.device_requests,
             Lease(self.leases, "janitor", node_id),
             time or SteadyTime(self.clock),
+            self.node.audit,
             interval=interval,
             retention=retention,
         )
@@ -87,6 +88,10 @@ async def test_ended_session_is_kept_for_the_retention_time(end: str):
     assert await house.janitor().sweep() == 1
     assert house.count() == 0
     assert (await house.node.validate(tokens.refresh_token)).reason is InvalidReason.UNKNOWN_SESSION
+    events = house.node.audit.named("session.expired")
+    assert [(each["sessions"], each["clients"]) for each in events] == (
+        [] if end == "revoked" else [(1, {"web": 1})]
+    )
 
 
 @virtual_time
@@ -322,6 +327,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
         house.device_requests,
         Lease(house.leases, "janitor", "node-2"),
         SteadyTime(ahead),
+        house.node.audit,
         interval=60.0,
         retention=RETENTION,
     )

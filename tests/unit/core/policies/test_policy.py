@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from token_service.core.access.callers import parse_callers
+from token_service.core.policies.policies import Policies
 from token_service.core.policies.policy import (
     DAY,
     MAX_SESSION_TTL,
     MINUTE,
-    Policies,
     Policy,
     PolicyBook,
     ReuseResponse,

@@ -9,7 +9,8 @@ import pytest
 
 from token_service.core.access.callers import parse_callers
 from token_service.core.access.rights import Rights
-from token_service.core.policies.policy import Policies, Policy, parse_policy_book
+from token_service.core.policies.policies import Policies
+from token_service.core.policies.policy import Policy, parse_policy_book
 from token_service.core.policies.rates import (
     Bucket,
     Operation,

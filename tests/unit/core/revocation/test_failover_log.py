@@ -25,16 +25,16 @@ class MovingLog:
 
     def __init__(self) -> None:
         self.at = head_at(100)
-        self.moved = False
+        self.moved: LogMovedError | None = None
         self.renewals = 0
         self.gate: asyncio.Event | None = None
 
-    def fail_over(self, head: LogHead) -> None:
-        self.at, self.moved = head, True
+    def fail_over(self, head: LogHead, *, nothing_lost: bool = True, promoted: bool = True) -> None:
+        self.at, self.moved = head, LogMovedError(head, nothing_lost=nothing_lost, promoted=promoted)
 
     async def head(self) -> LogHead:
-        if self.moved:
-            raise LogMovedError(self.at, nothing_lost=True)
+        if self.moved is not None:
+            raise self.moved
         found = self.at
         if self.gate is not None:
             await self.gate.wait()
@@ -49,7 +49,7 @@ class MovingLog:
     ) -> LogHead | None:
         assert keep
         self.renewals += 1
-        self.at, self.moved = head_at(sequence, epoch), False
+        self.at, self.moved = head_at(sequence, epoch), None
         return self.at
 
     async def read(self) -> None:
@@ -58,8 +58,14 @@ class MovingLog:
     compact = purge_floors = read
 
 
-def failover_log(log: MovingLog) -> FailoverLog:
-    return FailoverLog(cast("RevocationLog", log), LoopClock(), Random(1).randbytes, RecordingAudit())
+def failover_log(log: MovingLog, *, accepts_loss: bool = False) -> FailoverLog:
+    return FailoverLog(
+        cast("RevocationLog", log),
+        LoopClock(),
+        Random(1).randbytes,
+        RecordingAudit(),
+        accepts_loss=accepts_loss,
+    )
 
 
 @virtual_time
@@ -110,3 +116,35 @@ async def test_read_that_ends_after_an_append_does_not_hide_it():
     with pytest.raises(LogMovedError):
         await node.head()
     assert log.renewals == 0
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    ("accepts_loss", "promoted", "renewals"), [(True, True, 1), (True, False, 0), (False, True, 0)]
+)
+async def test_a_lossy_failover_is_continued_only_by_choice_and_in_the_same_cluster(
+    *, accepts_loss: bool, promoted: bool, renewals: int
+):
+    log = MovingLog()
+    node = failover_log(log, accepts_loss=accepts_loss)
+    await node.head()
+    log.fail_over(head_at(99), nothing_lost=False, promoted=promoted)
+    if renewals:
+        assert (await node.head()).epoch != "first-log"
+    else:
+        with pytest.raises(LogMovedError):
+            await node.head()
+    assert log.renewals == renewals
+
+
+@virtual_time
+async def test_a_standby_that_claims_to_be_complete_but_is_not_is_continued_as_lossy(
+    caplog: pytest.LogCaptureFixture,
+):
+    log = MovingLog()
+    node = failover_log(log, accepts_loss=True)
+    await node.head()
+    log.fail_over(head_at(99), promoted=True)
+    await node.head()
+    assert log.renewals == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]

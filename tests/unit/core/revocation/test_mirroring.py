@@ -389,6 +389,16 @@ async def test_mirror_is_unchanged_while_the_log_is_unavailable():
 
 
 @virtual_time
+async def test_mirroring_tells_whether_the_mirror_is_away():
+    async with Mirrored() as mirrored:
+        told = []
+        for mirrored.mirror.away in (False, True, False):
+            await asyncio.sleep(2)
+            told.append(mirrored.mirroring.is_failing)
+        assert told == [False, True, False]
+
+
+@virtual_time
 async def test_mirror_that_fails_during_a_rebuild_is_rebuilt_later():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(2500)

@@ -125,7 +125,7 @@ async def test_late_page_of_the_previous_log_is_dropped():
 @virtual_time
 async def test_previous_log_stays_in_force_while_another_log_is_read():
     async with TwoNodes() as nodes:
-        await nodes.elsewhere(2)
+        await nodes.elsewhere(3)
         await asyncio.sleep(1.01)
         await nodes.replace_log(3, epoch="epoch-two")
         gate = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_previous_log_stays_in_force_while_another_log_is_read():
 
         nodes.log.before["read"] = wait
         await asyncio.sleep(1.01)
-        assert nodes.subjects() == {"subject-1", "subject-2"}
+        assert nodes.subjects() == {"subject-1", "subject-2", "subject-3"}
         await asyncio.sleep(10)
         with pytest.raises(ReplicaStaleError):
             nodes.tailer.require_fresh()

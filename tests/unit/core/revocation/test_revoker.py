@@ -113,6 +113,24 @@ async def test_target_revokes_tokens_issued_before_it_and_none_after(target: Tar
 
 
 @virtual_time
+@pytest.mark.parametrize("target", [Target.SUBJECT, Target.CLIENT, Target.KEY, Target.TOKEN_ID])
+async def test_opaque_token_in_the_place_of_an_id_is_refused_so_it_is_not_stored(target: Target):
+    node = await a_node()
+    tokens = await node.issue("alice", kinds=ALL)
+    for token in (tokens.refresh_token, tokens.session_token):
+        with pytest.raises(InvalidRequestError, match="has the form of a token") as error:
+            await node.core.revoker.revoke(
+                Caller.system(), RevokeCommand(target=target, value=token), node.clock.now()
+            )
+        assert token not in str(error.value)
+    assert not node.published
+    # A name may begin like a token.
+    await node.core.revoker.revoke(
+        Caller.system(), RevokeCommand(target=target, value="rt_alice"), node.clock.now()
+    )
+
+
+@virtual_time
 async def test_target_everything_ignores_its_value():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)

@@ -13,6 +13,7 @@ from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
 from token_service.core.access.caller import Caller
 from token_service.core.policies.policy import Policy
+from token_service.core.sessions import browsing
 from token_service.core.sessions.browsing import SessionPage
 from token_service.core.sessions.store import SessionFilter
 from token_service.errors import InvalidRequestError, SessionNotActiveError, SessionNotFoundError
@@ -160,6 +161,27 @@ async def test_list_of_active_sessions_omits_ended_ones():
     await node.revoke(target=RevocationTarget.SUBJECT, value="alice")
     assert ids(await a_page(node, live_at=node.clock.now())) == []
     assert old.session_id in ids(await a_page(node))
+
+
+@virtual_time
+async def test_page_of_live_sessions_examines_few_ended_ones(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(browsing, "MAX_SESSIONS_LISTED", 3)
+    node = await a_node()
+    issued = []
+    for _ in range(8):
+        issued.append((await node.issue()).session_id)
+        node.clock.elapsed += 1
+    for each in issued[2:7]:
+        await node.revoke(target=RevocationTarget.SESSION, value=each)
+    pages, token = [], ""
+    while True:
+        page = await a_page(node, live_at=node.clock.now(), page_token=token)
+        pages.append(ids(page))
+        token = page.next_page_token
+        if not token:
+            break
+    assert pages == [[issued[7]], [], [issued[1], issued[0]]]
+    assert len(ids(await a_page(node))) == 8, "ended ones too: every row is on the page"
 
 
 @virtual_time

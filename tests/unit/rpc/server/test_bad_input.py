@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, complaints, serving
 from token_service.v1 import (
+    event_service_pb2,
     key_service_pb2,
     personal_access_token_service_pb2,
     session_service_pb2,
@@ -24,7 +25,13 @@ from token_service.v1 import (
 
 OURS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
-    for module in (token_service_pb2, session_service_pb2, personal_access_token_service_pb2, key_service_pb2)
+    for module in (
+        token_service_pb2,
+        session_service_pb2,
+        personal_access_token_service_pb2,
+        key_service_pb2,
+        event_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

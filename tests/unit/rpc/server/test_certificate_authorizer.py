@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from tests.support.certificates import Authority, subject_alt_names
 from token_service.certificates.verification import CertificateVerifier
@@ -16,6 +17,7 @@ from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
+from token_service.tokens import base64url
 
 VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
 ISSUE = Rights.of(Permission.ISSUE)
@@ -101,6 +103,9 @@ def test_a_certificate_has_the_rights_of_its_names(peer: Peer, rights: Rights) -
     for _ in range(2):
         caller = authorizer.identify(peer)
         assert (caller.rights, caller.proof) == (rights, Proof.CERTIFICATE)
+        (pem,) = peer.auth_context()["x509_pem_cert"]
+        digest = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
+        assert caller.certificate_thumbprint == base64url.encode(digest)
 
 
 def test_certificate_has_the_strictest_rates_of_its_names() -> None:

@@ -28,6 +28,7 @@ from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.deadlines import Deadlines
 from token_service.rpc.server.edge import CallLimits, Edge
 from token_service.rpc.server.reception import Reception
+from token_service.telemetry import request_scope
 from token_service.v1 import session_service_pb2 as pb
 
 REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
@@ -402,3 +403,22 @@ async def test_a_caller_that_goes_away_ends_the_work(caplog: pytest.LogCaptureFi
         await asyncio.wait_for(cancelled.wait(), 60)
         await eventually(lambda: edge.running == 0)
     assert complaints(caplog) == []
+
+
+@pytest.mark.parametrize("method", ["Unary", "Stream"])
+async def test_headers_are_forgotten_when_the_handler_ends(method: str) -> None:
+    # gRPC frees them with the call. Reading them later would show the memory of other calls.
+    scopes: list[request_scope.RequestScope | None] = []
+
+    async def handle(*_: Any) -> pb.Session:
+        scopes.append(request_scope.current())
+        return pb.Session()
+
+    async with served(handle) as (calls, _):
+        if method == "Unary":
+            await calls(metadata=(("x-request-id", "mine"),))
+        else:
+            assert [each async for each in calls.stream()] == []
+    (scope,) = scopes
+    assert scope is not None
+    assert request_scope.fields(scope) == {}

@@ -53,7 +53,7 @@ def as_caller(name: str) -> tuple[tuple[str, str], ...]:
 
 @pytest.mark.parametrize("method", ["IssueToken", "StreamRevocations"])
 async def test_calls_without_a_message_are_few_and_end(method: str) -> None:
-    async with serving(limits=GrpcLimits(request_timeout=0.5, connection_streams=20)) as served:
+    async with serving(limits=GrpcLimits(request_timeout=2.0, connection_streams=20)) as served:
         async with RawConnection(served.address) as hostile:
             await connected(hostile, 20)
             streams = [hostile.begin(TOKENS + method) for _ in range(20)]

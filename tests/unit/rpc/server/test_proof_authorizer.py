@@ -12,6 +12,7 @@ from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer, address_of
 
+METHOD = "/token_service.v1.TokenService/ValidateToken"
 BASIC = ("authorization", "Basic YTpi")
 BEARER = ("authorization", "Bearer a.b.c")
 ASSERTION = ("client-assertion", "a.b.c")
@@ -36,7 +37,7 @@ class Call:
 
 def identify(call: Call, without_proof: Authorizer | None = None) -> Any:
     authenticator: Any = None  # no proof may reach it
-    return ProofAuthorizer(authenticator, without_proof).identify(call)
+    return ProofAuthorizer(authenticator, without_proof).identifier(METHOD)(call)
 
 
 def test_call_without_a_proof_is_left_to_the_other_authorizer() -> None:

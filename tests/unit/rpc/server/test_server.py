@@ -28,7 +28,17 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = [
     f"token_service.v1.{name}Service"
-    for name in ("Token", "Session", "PersonalAccessToken", "Key", "Client", "Audit", "Authorization")
+    for name in (
+        "Token",
+        "Session",
+        "PersonalAccessToken",
+        "Key",
+        "Client",
+        "Audit",
+        "Event",
+        "Admin",
+        "Authorization",
+    )
 ]
 
 

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.unit.core.node import SYSTEM
 from tests.unit.rpc.serving import Served, refused, serving
+from token_service.core.subscribers.validations import ValidationReport
 from token_service.v1 import audit_service_pb2 as pb, client_service_pb2 as client_pb, token_service_pb2
 from token_service.v1.audit_service_pb2_grpc import AuditServiceStub
 from token_service.v1.client_service_pb2_grpc import ClientServiceStub
@@ -141,6 +142,24 @@ async def test_explanation_tells_by_when_each_subscriber_had_the_revocation(serv
     (explanation,) = (await audit(served).ExplainRevocation(request)).explanations
     assert [each.subscriber for each in explanation.arrivals] == ["early", "late"]
     assert explanation.arrivals[0].time == seen
+
+
+async def test_explanation_has_what_each_subscriber_reported(served: Served) -> None:
+    node = served.node
+    for name in ("reporting", "silent"):
+        node.subscribers.connect(name)
+    await revoke(served, subject="alice")
+    for name in ("reporting", "silent"):
+        node.subscribers.confirm(name, 1)
+    report = ValidationReport(client_version="python/9", validated=5, refusals=[("REVOKED", 2)])
+    node.core.validations.add("reporting", "gateway", report)
+    await node.core.sampler.sample()
+    request = pb.ExplainRevocationRequest(subject="alice")
+    (explanation,) = (await audit(served).ExplainRevocation(request)).explanations
+    reporting, silent = explanation.arrivals
+    assert (reporting.client_version, reporting.validated) == ("python/9", 5)
+    assert dict(reporting.refusals) == {"REVOKED": 2}
+    assert (silent.subscriber, silent.client_version, dict(silent.refusals)) == ("silent", "", {})
 
 
 async def test_reuse_of_a_refresh_token_explains_the_end_of_its_session(served: Served) -> None:

@@ -37,8 +37,11 @@ class Late:
 
     inner: ProofAuthorizer
 
-    def identify(self, call: Any, /) -> Any:
-        return self.inner.identify(call)
+    def identifier(self, method: str) -> Any:
+        def identify(call: Any) -> Any:
+            return self.inner.identifier(method)(call)
+
+        return identify
 
     def rights(self, caller: Caller) -> Rights:
         return self.inner.rights(caller)

@@ -121,6 +121,39 @@ async def test_subject_type_is_public_unless_the_service_can_make_pairwise_subje
         assert changed.subject_type == pb.SUBJECT_TYPE_PUBLIC
 
 
+async def test_security_settings_are_kept_and_changed(served: Served) -> None:
+    created = (await create(served)).client
+    assert created.security_profile == pb.SECURITY_PROFILE_NONE
+    assert set((await refused(create(served, "b", security_profile=9))).fields) == {"security_profile"}
+    settings: dict[str, Any] = {
+        "dpop_bound_access_tokens": True,
+        "require_pushed_authorization_requests": True,
+    }
+    changed = await update(served, *settings, **settings)
+    assert await get(served) == changed
+    assert (changed.dpop_bound_access_tokens, changed.require_pushed_authorization_requests) == (True, True)
+    tls: dict[str, Any] = {"tls_client_certificate_bound_access_tokens": True}
+    assert set((await refused(update(served, *tls, **tls))).fields) == set(tls)
+    other = (await create(served, "c", **tls)).client
+    assert (other.tls_client_certificate_bound_access_tokens, other.dpop_bound_access_tokens) == (True, False)
+
+
+async def test_settings_that_contradict_the_profile_are_refused(served: Served) -> None:
+    fapi: dict[str, Any] = {"security_profile": pb.SECURITY_PROFILE_FAPI2}
+    failure = await refused(create(served, **fapi, token_endpoint_auth_method=SECRET_BASIC))
+    assert (failure.reason, set(failure.fields)) == ("INVALID_REQUEST", {"token_endpoint_auth_method"})
+    keyed: dict[str, Any] = {
+        "token_endpoint_auth_method": pb.TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT,
+        "jwks_uri": "https://app.example/jwks",
+    }
+    assert (await create(served, **fapi, **keyed)).client.security_profile == pb.SECURITY_PROFILE_FAPI2
+    changed = {"accepts_endpoint_audience": True}
+    assert set((await refused(update(served, *changed, **changed))).fields) == set(changed)  # type: ignore[arg-type]
+    loosened = await update(served, "security_profile", security_profile=pb.SECURITY_PROFILE_NONE)
+    assert loosened.security_profile == pb.SECURITY_PROFILE_NONE
+    assert (await update(served, *changed, **changed)).accepts_endpoint_audience  # type: ignore[arg-type]
+
+
 async def test_taken_id_is_refused_even_after_deletion(served: Served) -> None:
     await create(served)
     assert (await refused(create(served))).reason == "CLIENT_EXISTS"
@@ -151,7 +184,7 @@ async def test_update_keeps_the_rules_and_knows_its_fields(served: Served) -> No
         ((), {}, "update_mask"),
         (("state",), {}, "update_mask"),
         (("client_id",), {}, "update_mask"),
-        (("dpop_bound_access_tokens",), {}, "update_mask"),
+        (("client_uri",), {}, "update_mask"),
         (("grant_types",), {"grant_types": ["authorization_code"]}, "redirect_uris"),
     ):
         assert set((await refused(update(served, *names, **fields))).fields) == {field}  # type: ignore[arg-type]

@@ -142,9 +142,10 @@ async def test_key_revocation_reaches_readers_with_the_remaining_keys(served: Se
     assert [fields["comment"] for fields in served.node.audit.named("revoked")] == [""]
 
 
-async def test_prepared_key_has_the_requested_algorithm_and_size(served: Served) -> None:
-    key = await prepare(served, algorithm="RS256", rsa_bits=3072)
-    assert (key.algorithm, key.public_key.kty) == ("RS256", "RSA")
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+async def test_prepared_key_has_the_requested_algorithm_and_size(served: Served, algorithm: str) -> None:
+    key = await prepare(served, algorithm=algorithm, rsa_bits=3072)
+    assert (key.algorithm, key.public_key.kty, key.public_key.alg) == (algorithm, "RSA", algorithm)
     assert len(key.public_key.n) == 512
     request = pb.ActivateSigningKeyRequest(key_id=key.key_id, force=True)
     failure = await refused(served.keys.ActivateSigningKey(request))

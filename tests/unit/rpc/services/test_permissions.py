@@ -24,9 +24,11 @@ from token_service.rpc.convert.clients import client_metadata
 from token_service.rpc.convert.requests import create_personal_access_token
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
+    admin_service_pb2 as admin_pb,
     audit_service_pb2 as audit_pb,
     authorization_service_pb2 as authorization_pb,
     client_service_pb2 as clients_pb,
+    event_service_pb2 as events_pb,
     key_service_pb2 as keys_pb,
     personal_access_token_service_pb2 as personal_pb,
     session_service_pb2 as sessions_pb,
@@ -35,9 +37,14 @@ from token_service.v1 import (
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, personal_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
+    for module in (pb, sessions_pb, personal_pb, keys_pb, clients_pb, audit_pb, events_pb, authorization_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+}
+METHODS |= {
+    method.name: method
+    for method in admin_pb.DESCRIPTOR.services_by_name["AdminService"].methods
+    if method.name in set(UseCase)  # the server answers the others with UNIMPLEMENTED
 }
 
 
@@ -82,6 +89,9 @@ async def requests(served: Served) -> dict[str, Message]:
     await node.core.client_administration.create(
         Caller.system(), "app", client_metadata(clients_pb.CreateClientRequest(client=app)), 0.0
     )
+    url = {"url": "https://hooks.example/"}
+    hook = await node.core.webhooks.administration.create(Caller.system(), url, node.clock.now())
+    webhook = hook.entry.webhook.webhook_id
     challenge = await login_challenge(node)
     return {
         "IssueToken": pb.IssueTokenRequest(subject="bob", client_id="web"),
@@ -97,6 +107,8 @@ async def requests(served: Served) -> dict[str, Message]:
         "UpdateSession": sessions_pb.UpdateSessionRequest(
             session_id=tokens.session_id, client_id="web", update_mask=FieldMask(paths=["custom_claims"])
         ),
+        "CountSessions": sessions_pb.CountSessionsRequest(filter={"subject": "alice"}),
+        "RevokeSessions": sessions_pb.RevokeSessionsRequest(filter={"client_id": "web"}),
         "CreatePersonalAccessToken": personal,
         "ListPersonalAccessTokens": personal_pb.ListPersonalAccessTokensRequest(subject="alice"),
         "RevokePersonalAccessToken": personal_pb.RevokePersonalAccessTokenRequest(
@@ -117,6 +129,36 @@ async def requests(served: Served) -> dict[str, Message]:
         "DeleteClient": clients_pb.DeleteClientRequest(client_id="app"),
         "ListAuditEvents": audit_pb.ListAuditEventsRequest(),
         "VerifyAuditTrail": audit_pb.VerifyAuditTrailRequest(),
+        "StreamEvents": events_pb.StreamEventsRequest(),
+        "CreateWebhook": events_pb.CreateWebhookRequest(webhook={"url": "https://hooks.example/"}),
+        "GetWebhook": events_pb.GetWebhookRequest(webhook_id=webhook),
+        "ListWebhooks": events_pb.ListWebhooksRequest(),
+        "UpdateWebhook": events_pb.UpdateWebhookRequest(
+            webhook={"webhook_id": webhook}, update_mask={"paths": ["disabled"]}
+        ),
+        "RotateWebhookSecret": events_pb.RotateWebhookSecretRequest(webhook_id=webhook),
+        "DeleteWebhook": events_pb.DeleteWebhookRequest(webhook_id=webhook),
+        "ListDeadLetters": events_pb.ListDeadLettersRequest(webhook_id=webhook),
+        "RedeliverDeadLetters": events_pb.RedeliverDeadLettersRequest(webhook_id=webhook),
+        "ReplayWebhook": events_pb.ReplayWebhookRequest(webhook_id=webhook, time={}),
+        "TestWebhook": events_pb.TestWebhookRequest(webhook_id=webhook),
+        "GetOverview": admin_pb.GetOverviewRequest(),
+        "ListNodes": admin_pb.ListNodesRequest(),
+        "GetEffectiveConfiguration": admin_pb.GetEffectiveConfigurationRequest(),
+        "ExplainAccess": admin_pb.ExplainAccessRequest(names=["app"], method="RefreshToken"),
+        "GetPolicies": admin_pb.GetPoliciesRequest(),
+        "CheckPolicies": admin_pb.CheckPoliciesRequest(file=""),
+        "SetPolicies": admin_pb.SetPoliciesRequest(
+            changes={"values": [{"path": "internal.rotate", "value": "false"}]}
+        ),
+        "ResetPolicies": admin_pb.ResetPoliciesRequest(),
+        "ListSubscribers": admin_pb.ListSubscribersRequest(),
+        "ListRevocations": admin_pb.ListRevocationsRequest(),
+        "PreviewRevocation": admin_pb.PreviewRevocationRequest(token=tokens.refresh_token),
+        "PreviewKeyRetirement": admin_pb.PreviewKeyRetirementRequest(key_id=active),
+        "PreviewAutomaticRevocation": admin_pb.PreviewAutomaticRevocationRequest(),
+        "ExportSubject": admin_pb.ExportSubjectRequest(subject="alice"),
+        "EraseSubject": admin_pb.EraseSubjectRequest(subject="alice", dry_run=True),
         "ExplainRevocation": audit_pb.ExplainRevocationRequest(subject="alice"),
         "CreateAuthorizationGrant": authorization_pb.CreateAuthorizationGrantRequest(
             client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"

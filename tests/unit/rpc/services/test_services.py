@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support.memory_stores import MemoryStores
+from tests.support.released import released_message
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
@@ -74,7 +75,7 @@ async def test_issued_tokens_have_the_requested_content(served: Served) -> None:
         (issued.session_token, "TOKEN_TYPE_SESSION"),
     ):
         for consistency in (pb.CONSISTENCY_LOCAL, pb.CONSISTENCY_STRONG):
-            answer = await served.validate(token, consistency=consistency)
+            answer = await served.validate(token, consistency=consistency, caller_checks_binding=True)
             claims = MessageToDict(answer.claims, preserving_proto_field_name=True)
             assert answer.active
             assert answer.reason == pb.INVALID_REASON_UNSPECIFIED
@@ -96,7 +97,7 @@ async def test_issued_tokens_have_the_requested_content(served: Served) -> None:
                 assert sorted(claims["scopes"]) == ["read", "write"]
                 assert claims["audience"] == ["https://api", "https://other"]
                 assert claims["confirmation"] == {"jkt": "a" * 43}
-    access = (await served.validate(issued.access_token)).claims
+    access = (await served.validate(issued.access_token, caller_checks_binding=True)).claims
     assert access.token_id == issued.token_id
     assert access.expire_time == issued.access_token_expire_time
     assert access.expire_time.seconds - access.issue_time.seconds == 60
@@ -575,6 +576,8 @@ async def test_every_subscriber_may_read_the_head(served: Served) -> None:
         ({"applied_cursor": "nonsense"}, "applied_cursor"),
         ({"applied_cursor": "abcdefgh:-1"}, "applied_cursor"),
         ({"subscriber_id": "x" * 129}, "subscriber_id"),
+        ({"client_version": "x" * 65}, "client_version"),
+        ({"client_version": "a\nb"}, "client_version"),
     ],
 )
 async def test_invalid_confirmation_is_refused(served: Served, fields: Any, field: str) -> None:
@@ -597,6 +600,43 @@ async def test_only_cursors_of_this_log_confirm_and_never_beyond_its_head(served
         )
         assert served.node.subscribers.counts(1) == (1, 1)
         assert served.node.subscribers.counts(2) == (1, 0)
+
+
+async def test_report_of_validations_is_bounded_and_never_refused(served: Served) -> None:
+    """A confirmation proves freshness, so nothing in the statistics beside it may make the call fail."""
+    request = pb.ConfirmRevocationsRequest(
+        subscriber_id="v-1",
+        client_version="python/9",
+        validated=2**63 - 1,
+        refusals=[
+            pb.ConfirmRevocationsRequest.Refusals(reason="EXPIRED", count=2),
+            pb.ConfirmRevocationsRequest.Refusals(reason="FROM_THE_FUTURE", count=1),
+            pb.ConfirmRevocationsRequest.Refusals(reason="REVOKED", count=-5),
+        ],
+    )
+    await served.tokens.ConfirmRevocations(request)
+    crowded = pb.ConfirmRevocationsRequest(subscriber_id="v-1")
+    for _ in range(5000):
+        crowded.refusals.add(reason="EXPIRED", count=1)
+    await served.tokens.ConfirmRevocations(crowded)
+    (total,) = served.node.core.validations.all().values()
+    assert (total.client_version, total.validated) == ("python/9", 1_000_000_000)
+    assert total.refusals == {"EXPIRED": 34, "OTHER": 4969}
+
+
+async def test_released_client_confirms_without_a_report(served: Served) -> None:
+    released = released_message("0.1.0", "ConfirmRevocationsRequest")
+    async with served.follow(subscriber_id="v-1") as reader:
+        await reader.caught_up()
+        cursor = (await served.revoke(subject="a")).cursor
+        call = served.channel.unary_unary(
+            "/token_service.v1.TokenService/ConfirmRevocations",
+            request_serializer=released.SerializeToString,
+            response_deserializer=released_message("0.1.0", "ConfirmRevocationsResponse").FromString,
+        )
+        response = await call(released(subscriber_id="v-1", applied_cursor=cursor))
+        assert (response.head_cursor, served.node.subscribers.counts(1)) == (cursor, (1, 1))
+    assert not served.node.core.validations.all()
 
 
 # --- SessionService ---------------------------------------------------------------------------------------------------

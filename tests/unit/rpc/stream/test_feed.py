@@ -695,8 +695,8 @@ class ByToken(TrustingAuthorizer):
         self.expires = float("inf")
         self.listeners: list[Callable[[], None]] = []
 
-    def identify(self, peer: Any) -> Caller:
-        return self.caller
+    def identifier(self, method: str) -> Any:
+        return lambda _call: self.caller
 
     def expire_time(self, caller: Caller) -> float:
         return self.expires

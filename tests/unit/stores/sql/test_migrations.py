@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from token_service.errors import ConfigurationError
+from token_service.errors import ConfigurationError, NewerSchemaError
 from token_service.stores.sql import SqlStores, migrations, schema
 from token_service.stores.sql.engine import sqlite
 from token_service.stores.sql.engine.engine import create_engine
@@ -47,9 +47,8 @@ def test_head_constant_is_the_head_of_alembic():
     assert upgrade.scripts().get_heads() == [migrations.HEAD]
 
 
-def test_migrations_are_frozen_and_have_no_downgrade():
+def test_migrations_are_frozen():
     for script in upgrade.scripts().walk_revisions():
-        assert not hasattr(script.module, "downgrade")
         assert "schema" not in vars(script.module), "a migration is frozen and does not follow the schema"
         source = inspect.getsource(script.module)
         assert "token_service" not in source
@@ -225,11 +224,19 @@ async def test_each_database_gets_its_own_epoch(tmp_path):
     assert len(epochs) == 3
 
 
+async def test_progress_is_reported_before_the_first_and_after_each_migration(url):
+    calls = []
+    await migrations.migrate(url, lambda *numbers: calls.append(numbers))
+    missing = len(upgrade.known_revisions())
+    assert calls == [(done, missing) for done in range(missing + 1)]
+    await migrations.migrate(url, lambda *_: pytest.fail("nothing is missing"))
+
+
 async def test_failed_migration_leaves_no_tables(url, monkeypatch):
     real = upgrade.upgrade
 
-    def fails_at_the_end(connection):
-        real(connection)
+    def fails_at_the_end(connection, progress):
+        real(connection, progress=progress)
         raise RuntimeError("power cut")
 
     monkeypatch.setattr(upgrade, "upgrade", fails_at_the_end)
@@ -248,9 +255,24 @@ async def test_newer_schema_is_refused(url):
         connection.commit()
 
     await inspected(url, age)
-    for attempt in (migrations.migrate, migrations.require_current):
-        with pytest.raises(ConfigurationError, match="9999"):
+    for attempt in (migrations.migrate, migrations.require_current, migrations.missing):
+        with pytest.raises(NewerSchemaError) as caught:
             await attempt(url)
+        assert caught.value.message == (
+            f"the schema 9999 is newer than this version ({migrations.HEAD}); use the version of the service that migrated "
+            "it, let that version go back (`token-service migrate --undo-to`), or restore the backup made before it"
+        )
+
+
+async def test_missing_migrations_are_listed_without_a_change(url):
+    every = upgrade.steps()
+    assert [step.revision for step in every] == sorted(upgrade.known_revisions())
+    assert await migrations.missing(url) == (None, every)
+    await inspected(url, partial(_upgrade_to, revision="0010"))
+    for _ in range(2):
+        assert await migrations.missing(url) == ("0010", [step for step in every if step.revision > "0010"])
+    await migrations.migrate(url)
+    assert await migrations.missing(url) == (migrations.HEAD, ())
 
 
 async def test_missing_schema_error_names_the_command(url):

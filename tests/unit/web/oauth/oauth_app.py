@@ -35,6 +35,9 @@ from token_service.web.app import make_app
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import endpoint_urls, issuer_path
+from token_service.web.oauth.key_proofs import HttpKeyProofs
+from token_service.web.peer import Peers
+from token_service.web.probes import Probes
 
 ADDRESS = "192.0.2.7"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -52,7 +55,9 @@ class Keys:
 class OAuthApp:
     """The endpoints of a node, and an HTTP client with the address `ADDRESS`."""
 
-    def __init__(self, node: Node[ManualClock], *, limits: RequestLimits | None = None) -> None:
+    def __init__(
+        self, node: Node[ManualClock], *, limits: RequestLimits | None = None, peers: Peers | None = None
+    ) -> None:
         """The node must be started by `start`."""
         self.node, self.clock = node, node.clock
         core = node.core
@@ -67,16 +72,16 @@ class OAuthApp:
                 issuer=core.options.issuer,
                 endpoints=endpoint_urls(core.options.issuer),
             ),
-            _OwnTokens(core.introspector, core.options.issuer),
+            _OwnTokens(core.introspector, core.key_proofs, core.options.issuer),
             issuer=core.options.issuer,
             workloads=Workloads([], node.clock),
             callers={},
         )
-        self.callers = HttpCallers(self.authenticator)
-        self.edge = HttpEdge(limits)
+        self.callers = HttpCallers(self.authenticator, HttpKeyProofs(core.key_proofs, core.options.issuer))
+        self.edge = HttpEdge(limits, peers=peers)
         self.app = make_app(
             lambda: strict_json.encode({"keys": core.keyring.jwks}),
-            list,
+            Probes(readiness=dict, startup=dict, version={}),
             edge=self.edge,
             routes=make_oauth_routes(core, self.authenticator, self.edge),
             issuer_path=issuer_path(core.options.issuer),
@@ -89,10 +94,12 @@ class OAuthApp:
         self._assertions = 0
 
     @classmethod
-    async def start(cls, *, limits: RequestLimits | None = None, **node: Any) -> OAuthApp:
+    async def start(
+        cls, *, limits: RequestLimits | None = None, peers: Peers | None = None, **node: Any
+    ) -> OAuthApp:
         """Return the application of a new node, with the options of `Node`."""
         started = await Node(ManualClock(), **{"max_staleness": 1e12, **node}).start()
-        return cls(started, limits=limits)
+        return cls(started, limits=limits, peers=peers)
 
     async def register(self, client_id: str, *permissions: Permission, **metadata: Any) -> Client:
         """Register a client, by default with a secret, the built grant types and the scopes `read` and `write`."""

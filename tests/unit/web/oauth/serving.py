@@ -23,8 +23,10 @@ from token_service.core.clients.client import Client
 from token_service.web.app import make_app
 from token_service.web.edge import HttpEdge
 from token_service.web.peer import Peers
+from token_service.web.probes import Probes
 
 ADDRESS = "198.51.100.7"
+NO_PROBES = Probes(readiness=dict, startup=dict, version={})
 
 
 @dataclass
@@ -66,7 +68,7 @@ async def site(*clients: Client, certificates: CertificateVerifier | None = None
     )  # fmt: skip
     edge = HttpEdge(peers=Peers(require_tls=True))
     routes = make_oauth_routes(core, authenticator, edge, certificates=certificates is not None)
-    app = make_app(lambda: b'{"keys":[]}', list, edge=edge, routes=routes)
+    app = make_app(lambda: b'{"keys":[]}', NO_PROBES, edge=edge, routes=routes)
     transport = httpx.ASGITransport(app, client=(ADDRESS, 1))
     async with httpx.AsyncClient(transport=transport, base_url="https://issuer.example") as http:
         made = Site(node, app, http)

@@ -40,7 +40,7 @@ async def test_preflight_of_the_origin_of_any_client_is_allowed(origin: str) -> 
     assert allowed == {
         "access-control-allow-origin": origin,
         "access-control-allow-methods": "POST",
-        "access-control-allow-headers": "Authorization, Content-Type",
+        "access-control-allow-headers": "Authorization, Content-Type, DPoP",
         "access-control-max-age": "600",
     }
 
@@ -134,7 +134,7 @@ async def test_refusal_is_readable_too() -> None:
     async with site(WEB, PRIVATE) as served:
         status, headers = await asked(served, APP, "web", grant_type="unknown")
         assert (status, headers["access-control-allow-origin"]) == (400, APP)
-        assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
+        assert headers["access-control-expose-headers"] == "DPoP-Nonce, Retry-After, WWW-Authenticate"
         status, headers = await asked(served, APP, "private", client_secret="wrong")
         assert (status, headers["access-control-allow-origin"]) == (401, APP)
         answer = await served.http.post(

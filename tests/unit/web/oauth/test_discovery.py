@@ -82,6 +82,8 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
     }
     # Identity providers are told of the one where they know this service as a client, users of the other by their device.
     path = issuer_path(issuer)
+    # Receivers of security events find theirs in /.well-known/ssf-configuration, transmitters are told of theirs.
+    posts = {post for post in posts if not post.startswith(f"{path}/ssf/")}
     assert posts == endpoints | {f"{path}/backchannel-logout/{{upstream}}", f"{path}/device"}
     await app.close()
 
@@ -101,6 +103,12 @@ async def test_members_are_what_the_service_does(app: OAuthApp) -> None:
     ]
     signing = document["token_endpoint_auth_signing_alg_values_supported"]
     assert not {"none", "HS256"} & set(signing)
+    proofs = document["dpop_signing_alg_values_supported"]
+    assert "ES256" in proofs
+    assert not {"none", "HS256"} & set(proofs)
+    assert (
+        "tls_client_certificate_bound_access_tokens" not in document
+    )  # no certificate reaches this application
     assert None not in document.values()
 
 

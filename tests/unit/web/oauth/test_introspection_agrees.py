@@ -50,7 +50,7 @@ class Scene:
 
     async def validated(self, token: str) -> pb.ValidateTokenResponse:
         """Return the answer of ValidateToken, from memory where the RPC answers from memory."""
-        request = pb.ValidateTokenRequest(token=token)
+        request = pb.ValidateTokenRequest(token=token, caller_checks_binding=True)
         encoded = self.validation.validate_at_once(request.SerializeToString(), Caller.system())
         if encoded is None:
             encoded = await self.validation.ValidateToken(request, Caller.system())

@@ -12,6 +12,7 @@ import pytest
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, raising
 from tests.unit.core.virtual_time import START
+from tests.unit.web.oauth.bound_scene import Bound, bound_to, refusal
 from tests.unit.web.oauth.browser_login import PARAMETERS, REDIRECT, Login, challenge_of, location
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
@@ -94,6 +95,21 @@ async def test_step_up_raises_the_session_of_the_id_token(user: User) -> None:
     assert "refresh_token" not in new
     (session,) = await user.sessions()
     assert session.auth_context == MFA
+
+
+async def test_raise_of_a_bound_session_needs_the_proof_of_its_key(app: OAuthApp) -> None:
+    bound = await Bound.make(app)
+    user = User(bound.login)
+    code = (await user.code(PWD))["code"]
+    old = (await bound.exchange_code(code, bound.proof())).json()
+    raising_code = (await user.code(MFA, id_token_hint=old["id_token"], acr_values="urn:mfa"))["code"]
+    assert refusal(await bound.exchange_code(raising_code, None))[1] == "BINDING_REQUIRED"
+    assert refusal(await bound.exchange_code(raising_code, bound.proof(bound.other)))[1] == "WRONG_KEY"
+    (session,) = await user.sessions()
+    assert session.auth_context == PWD
+    answer = await bound.exchange_code(raising_code, bound.proof())
+    assert bound_to(answer) == {"jkt": bound.key.jkt}
+    assert context_of(answer.json()) == ("urn:mfa", ["pwd", "otp"], T + 2000)
 
 
 async def test_later_refreshes_carry_the_new_context_and_earlier_tokens_stay_valid(user: User) -> None:

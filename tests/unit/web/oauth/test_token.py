@@ -248,7 +248,7 @@ async def test_cancelled_request_leaves_nothing() -> None:
     sessions = Intercepted(None)
     app = await OAuthApp.start()
     sessions.target = app.node.session_store
-    app.node.refresher._sessions = sessions
+    app.node.refresher._acceptance._sessions = sessions
     await app.register("app")
     issued = await session(app)
     reached = asyncio.Event()
@@ -277,7 +277,7 @@ async def test_store_that_is_down_is_temporary(app: OAuthApp) -> None:
     async def fail(_: Any) -> None:
         raise StoreUnavailableError(retry_after=2.0)
 
-    app.node.refresher._sessions = type("Down", (), {"rotate": staticmethod(fail)})()
+    app.node.refresher._acceptance._sessions = type("Down", (), {"rotate": staticmethod(fail)})()
     answer = await refresh(app, issued.refresh_token)
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]) == (
         503,

@@ -97,14 +97,15 @@ async def test_token_that_is_used_again_ends_no_later_session(site: Site) -> Non
 async def test_logout_that_failed_can_be_repeated_with_the_same_token(site: Site) -> None:
     session, token = await site.session(), site.provider.logout_token()
     node = site.app.node
-    sessions: Any = node.core.oauth.upstream_logout._sessions
+    revocations: Any = node.core.oauth.upstream_logout._revocations
+    sessions: Any = revocations._sessions
     broken: Any = Intercepted(sessions)
     broken.before["by_upstream"] = raising(StoreUnavailableError())
-    node.core.oauth.upstream_logout._sessions = broken
+    revocations._sessions = broken
     failed = await logout(site, token)
     assert (failed.status_code, failed.headers["cache-control"]) == (400, "no-store")
     assert await is_live(site, session)
-    node.core.oauth.upstream_logout._sessions = sessions
+    revocations._sessions = sessions
     assert (await logout(site, token)).status_code == 200
     assert not await is_live(site, session)
 
@@ -174,7 +175,7 @@ async def test_request_needs_a_form_with_the_token(site: Site) -> None:
 
 
 async def test_many_sessions_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("token_service.core.login.upstream_logout._PAGE", 2)
+    monkeypatch.setattr("token_service.core.administration.external_revocations._PAGE", 2)
     ended = [await site.session() for _ in range(5)]
     assert (await logout(site)).status_code == 200
     assert not any([await is_live(site, each) for each in ended])

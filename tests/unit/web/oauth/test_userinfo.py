@@ -13,7 +13,7 @@ from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.revocation.drafts import draft_of
 from token_service.tokens import strict_json
 from token_service.tokens.base64url import decode
-from token_service.tokens.claims import Confirmation, TokenKind
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 from token_service.tokens.secret import Secret
 
@@ -156,11 +156,6 @@ async def test_expired_token_gets_nothing(app: OAuthApp) -> None:
     assert issued.access_token_expire_time is not None
     app.clock.elapsed += issued.access_token_expire_time - app.clock.now()
     assert "EXPIRED" in await refused(app, issued.access_token)
-
-
-async def test_bound_token_is_refused(app: OAuthApp) -> None:
-    issued = await issue(app, "openid", "email", confirmation=Confirmation(jkt="j" * 43))
-    assert "bound to a key" in await refused(app, issued.access_token)
 
 
 async def test_token_without_a_session_is_refused(app: OAuthApp) -> None:

@@ -122,7 +122,7 @@ class Follower:
                 state.apply(message)
                 if message.confirmation_requested or (message.caught_up and not spoke):
                     self._nudged.set()
-                spoke = self._contact.streaming = True
+                spoke = True
                 self._contact.answered("StreamRevocations")
         except StreamProtocolError as error:
             ended = "PROTOCOL"
@@ -144,7 +144,7 @@ class Follower:
         finally:
             call.cancel()
             self._call = None
-            self._contact.streaming = False
+            self._contact.stream_ended()
         self._counters.stream_ends[ended] += 1
         return spoke or renewed
 
@@ -190,10 +190,12 @@ class Follower:
             applied_cursor=str(probe.cursor) if probe.cursor is not None else "",
             key_set_revision=max(0, state.key_revision),
         )
+        reported = state.report.fill(request)
         try:
             answer: ConfirmRevocationsResponse = await self._connection.call(
                 "ConfirmRevocations", request, self._issuer.freshness.probe_timeout
             )
+            state.report.acknowledge(reported)
             state.answer(probe, answer.head_cursor)
         except ServiceError as error:
             logger.debug("a freshness probe failed: %s", error.reason.value)

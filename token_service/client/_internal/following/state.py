@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from token_service.client._internal.clock import ValidatorClock
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.following.messages import block_of, jwks_of, revocation_of
+from token_service.client._internal.following.report import ValidationReport
 from token_service.tokens.revocation import Cursor
 from token_service.tokens.revocation_set import Block, RevocationSet
 from token_service.v1 import key_service_pb2, token_service_pb2
@@ -74,6 +76,21 @@ class AlwaysFresh(Feed):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a replica has reached after a message, an answer or a restored file: all fields belong to one moment."""
+
+    cursor: Cursor | None
+    """The place in the log up to which `feed.revocations` is complete."""
+    key_revision: int
+    """The revision of the key set in use; -1: no key set yet."""
+    issuer_seen: str | None
+    """The issuer of the last received key set, even if the key set was refused."""
+    has_keys: bool
+    feed: Feed
+    """A copy with constant times."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """A running freshness probe: its start on both clocks, and the cursor at that time."""
 
@@ -85,7 +102,8 @@ class Probe:
 class FollowerState:
     """The validator's replica of the revocations and the proofs of its freshness, as a state machine.
 
-    One thread or task drives it. Any thread reads `feed`.
+    One thread or task drives it. Any thread reads `feed` and `standing`. Validations read `feed`, which changes several
+    times during one event. `standing` is for status: each event replaces it once, when the event is complete.
     """
 
     def __init__(
@@ -104,6 +122,10 @@ class FollowerState:
         self._now, self._elapsed = clock.now, clock.elapsed
         self._take_keys = take_keys
         self._counters = counters
+        self.report = ValidationReport(counters)
+        """Kept here, because a validator that is started again must not report its counts again."""
+        self.standing: Standing
+        self._publish()
         self._offset: float | None = None  # wall clock minus elapsed time, at the start of the set
         self._building: _Building | None = None
         self._pending: deque[tuple[Probe, Cursor]] = deque(maxlen=_MAX_PENDING)
@@ -171,6 +193,7 @@ class FollowerState:
         if entries or message.snapshot_blocks:
             self._behind_since = None  # the stream makes progress; a new stream would be no faster
         self._settle()
+        self._publish()
 
     def receive(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
         """Do all three steps of a message. Raises `StreamProtocolError`; the caller must then end the stream."""
@@ -207,9 +230,10 @@ class FollowerState:
             # again for other entries. So no probe proves freshness until the service has sent a new snapshot.
             self._rewound = self._start_over = True
             self._end_freshness()
-            return
-        self._pending.append((probe, cursor))
-        self._settle()
+        else:
+            self._pending.append((probe, cursor))
+            self._settle()
+        self._publish()
 
     def may_probe(self) -> bool:
         """Tell whether the last probe began long enough ago for an additional one."""
@@ -240,6 +264,11 @@ class FollowerState:
 
         Returns whether the current keys are now at least as new as `key_set`.
         """
+        taken = self._take_key_set(key_set)
+        self._publish()
+        return taken
+
+    def _take_key_set(self, key_set: key_service_pb2.KeySet) -> bool:
         self.issuer_seen = key_set.issuer
         if key_set.issuer != self._issuer or key_set.revision < self.key_revision:
             self._counters.key_sets_refused += 1
@@ -267,6 +296,7 @@ class FollowerState:
         self.feed.proven_at = proven_at
         self.cursor = cursor
         self._offset = self._now() - self._elapsed()
+        self._publish()
 
     # --- inner steps ---
 
@@ -287,7 +317,7 @@ class FollowerState:
         if building is not None and self.key_revision >= 0:
             building.key_set = key_set  # it may belong to another log, whose revisions started again
         else:
-            self.take_key_set(key_set)
+            self._take_key_set(key_set)
 
     def _replace_by(self, building: _Building, cursor: Cursor) -> None:
         same_log = self.cursor is not None and self.cursor.epoch == cursor.epoch
@@ -308,7 +338,7 @@ class FollowerState:
         if building.key_set is not None:
             if self.cursor is not None and (not same_log or self._rewound):
                 self.key_revision = -1  # the revisions started again, or continue from an earlier one
-            self.take_key_set(building.key_set)
+            self._take_key_set(building.key_set)
         self.feed.revocations = building.revocations
         self.cursor = cursor
         self._offset = building.offset
@@ -316,6 +346,11 @@ class FollowerState:
         self._start_over = self._rewound = False
         self._behind_since = None
         self._counters.resets += 1
+
+    def _publish(self) -> None:
+        self.standing = Standing(
+            self.cursor, self.key_revision, self.issuer_seen, bool(self.jwks), copy(self.feed)
+        )
 
     def _end_freshness(self) -> None:
         feed = self.feed

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -26,10 +26,15 @@ from token_service.stores.sql.engine.errors import (
 )
 from token_service.stores.sql.engine.group_commit import GroupCommitter
 from token_service.stores.sql.engine.lane import Call, Lane, Row
+from token_service.stores.sql.engine.pool import Pool
 from token_service.stores.sql.engine.space import SpaceWatch
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
 from token_service.stores.sql.schema import leases
+from token_service.telemetry.spans import client_span
 from token_service.urls import DatabaseUrl, UnusableValueError
+
+if TYPE_CHECKING:
+    from token_service.stores.sql.engine.servers import Servers
 
 T = TypeVar("T")
 
@@ -75,9 +80,13 @@ class Database:
         self.url: Final = _parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
         self._file: Final = None if self.url.path is None else SqliteFile(self.url.path)
+        self._servers: Final = _servers_of(self.url)
         self.engine: Final[AsyncEngine] = create_engine(
-            self.url, max(1, pool_size - writers - 1), file=self._file
+            self.url, max(1, pool_size - writers - 1), file=self._file, servers=self._servers
         )
+        system = "postgresql" if self.url.path is None else "sqlite"
+        self._attributes: Final = {"db.system.name": system}
+        self.pool: Final = Pool(self.engine)
         self.space: Final = SpaceWatch(self._grow)
         self._suspended = False
         self._errors: Final = driver_errors(self.url)
@@ -94,6 +103,11 @@ class Database:
         self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
             [self._read_lane.run], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
         )
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """The numbers of calls that wait for a batch of reads, and for a batch of writes."""
+        return len(self._reads), len(self._writes)
 
     def suspend(self) -> None:
         """Refuse `write_one` until the log is renewed."""
@@ -130,17 +144,22 @@ class Database:
         """
         if self._suspended:
             raise unavailable()
-        with self.space.noticing():
+        with self.span(call.statement.name), self.space.noticing():
             return await self._writes(call)
 
     async def read_one(self, call: Call) -> Row | None:
         """Run a statement that reads at most one row, and return the row. The read begins after this call."""
-        return await self._reads(call)
+        with self.span(call.statement.name):
+            return await self._reads(call)
+
+    def span(self, name: str | Callable[..., Any]) -> AbstractContextManager[None]:
+        """Trace a block as the work of the database: a statement by its name, a transaction by its function."""
+        return client_span(name, self._attributes)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` in a transaction and commit. Repeats the work if the database rolled back because of a conflict."""
         lock = self._write_lock or nullcontext()
-        with self.space.noticing():
+        with self.span(work), self.space.noticing():
             return await self._run(work, {WRITES: True}, lock)
 
     async def _grow(self) -> None:
@@ -162,7 +181,8 @@ class Database:
         options: dict[str, Any] = {}
         if not self.url.path:
             options["isolation_level"] = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
-        return await self._run(work, options, nullcontext())
+        with self.span(work):
+            return await self._run(work, options, nullcontext())
 
     async def _run(
         self,
@@ -174,7 +194,7 @@ class Database:
             async with asyncio.timeout(DEADLINE):
                 for attempt in range(1, ATTEMPTS + 1):
                     try:
-                        async with lock, self.engine.connect() as connection:
+                        async with lock, self.pool.connection() as connection:
                             await connection.execution_options(**options)
                             async with connection.begin():
                                 result = await work(connection)
@@ -199,11 +219,20 @@ class Database:
             return SqliteLane(self._file, write_lock=self._write_lock if writes else None)
         from token_service.stores.sql.engine.postgresql import PostgresLane
 
-        return PostgresLane(self.url)
+        assert self._servers is not None
+        return PostgresLane(self._servers)
+
+
+def _servers_of(url: DatabaseUrl) -> Servers | None:
+    if url.path is not None:
+        return None
+    from token_service.stores.sql.engine.servers import Servers
+
+    return Servers(url)
 
 
 async def _require_replicated(connection: AsyncConnection) -> None:
-    from token_service.stores.sql.engine.postgresql import require_replicated
+    from token_service.stores.sql.engine.servers import require_replicated
 
     raw = await connection.get_raw_connection()
     try:

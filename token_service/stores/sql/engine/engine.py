@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,6 +17,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from token_service.stores.sql.engine.errors import Failure, classify, name_of
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
 from token_service.urls import DatabaseUrl
+
+if TYPE_CHECKING:
+    from token_service.stores.sql.engine.servers import Servers
 
 WRITES: Final = "token_service_writes"
 """Execution option of a connection whose next transaction writes."""
@@ -40,7 +43,7 @@ def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
     if url.path is not None:
         # The last two come from values that the driver can't bind.
         return (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, UnicodeEncodeError, OverflowError)
-    from token_service.stores.sql.engine.postgresql import ERRORS
+    from token_service.stores.sql.engine.servers import ERRORS
 
     return (SQLAlchemyError, *ERRORS)  # a failed connection raises the errors of the driver
 
@@ -51,11 +54,13 @@ def create_engine(
     *,
     statement_timeout: float | None = None,
     file: SqliteFile | None = None,
+    servers: Servers | None = None,
 ) -> AsyncEngine:
     """Create an engine with at most `pool_size` connections. It connects on first use.
 
     `statement_timeout` (seconds) replaces the default; on SQLite it limits the wait for another writer. `file` is the
-    file of an SQLite database that is also open elsewhere in this process, for `require_in_place`.
+    file of an SQLite database that is also open elsewhere in this process, for `require_in_place`. `servers` are those of
+    a PostgreSQL database that is also open elsewhere in this process.
     """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
@@ -64,7 +69,7 @@ def create_engine(
         "pool_timeout": POOL_TIMEOUT,
     }
     engine = (
-        _postgresql(url, pool, statement_timeout)
+        _postgresql(url, servers, pool, statement_timeout)
         if url.path is None
         else _sqlite(file or SqliteFile(url.path), pool, statement_timeout)
     )
@@ -72,12 +77,15 @@ def create_engine(
     return engine
 
 
-def _postgresql(url: DatabaseUrl, pool: dict[str, Any], statement_timeout: float | None) -> AsyncEngine:
-    from token_service.stores.sql.engine import postgresql
+def _postgresql(
+    url: DatabaseUrl, servers: Servers | None, pool: dict[str, Any], statement_timeout: float | None
+) -> AsyncEngine:
+    from token_service.stores.sql.engine.servers import ERRORS, Servers, require_writable
 
+    servers = servers or Servers(url)
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: postgresql.connect(url, statement_timeout=statement_timeout),
+        async_creator=lambda: servers.connect(statement_timeout=statement_timeout),
         hide_parameters=True,
         **pool,
     )
@@ -87,8 +95,8 @@ def _postgresql(url: DatabaseUrl, pool: dict[str, Any], statement_timeout: float
         # The check costs a round trip per transaction, which is acceptable because these transactions are rare. It
         # prevents an error after each restart of the server, and reads from a server that was replaced.
         try:
-            connection.run_async(postgresql.require_writable)
-        except postgresql.ERRORS as error:
+            connection.run_async(require_writable)
+        except ERRORS as error:
             raise InvalidatePoolError from error
 
     return engine

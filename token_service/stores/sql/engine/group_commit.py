@@ -53,6 +53,10 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         self._closed = True
         self._cancelled = False  # whether the queue may hold items of cancelled callers
 
+    def __len__(self) -> int:
+        """Return the number of items that wait for a flush."""
+        return len(self._queue)
+
     def open(self) -> None:
         """Start the tasks in the running loop."""
         self._closed = False

@@ -29,9 +29,11 @@ class Statement:
     and the connection is not used again.
     """
 
-    __slots__ = ("evidence", "has_parameters", "names", "sql")
+    __slots__ = ("evidence", "has_parameters", "name", "names", "sql")
 
-    def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
+    def __init__(self, name: str, construct: sa.Executable, dialect: sa.Dialect) -> None:
+        """Compile the construct. `name` names it in traces."""
+        self.name: Final = name
         if dialect.name == "sqlite":
             # The dialect of the engine uses positions, even for a parameter used twice.
             dialect = cast("type[DefaultDialect]", type(dialect))(paramstyle="named")

@@ -1,24 +1,29 @@
-"""The schema revision of a database, and its migration to the current one."""
+"""The schema revision of a database, its migration to the current one, and the way back."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.errors import ConfigurationError, NewerSchemaError, StoreUnavailableError
 from token_service.stores.sql.engine.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.engine.errors import RETRY_AFTER, is_login_refused, name_of
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
+from token_service.stores.sql.migrations.step import Step
 from token_service.urls import DatabaseUrl
 
-HEAD: Final = "0011"
+_T = TypeVar("_T")
+
+HEAD: Final = "0020"
 """The schema revision that this version of the token service needs.
 
 It is a constant, so that a start on an up-to-date database does not import Alembic.
@@ -27,8 +32,25 @@ It is a constant, so that a start on an up-to-date database does not import Alem
 PATIENCE: Final = 3600.0
 """Seconds for a statement of a migration, or for the wait for the migration of another node."""
 
+TABLE_PATIENCE: Final = 60.0
+"""Seconds to try for the locks of the tables that a migration changes."""
+
+_TABLE_LOCK_TIMEOUT: Final = "2s"
+"""The wait for the lock of one table. Calls for the table queue behind it."""
+
+_TABLE_PAUSE: Final = 1.0
+"""Seconds between two attempts, in which the queued calls are answered."""
+
+_NO_LOCK: Final = frozenset(("55P03", "40P01"))
+"""A lock not acquired in time, deadlock."""
+
+_logger: Final = logging.getLogger(__name__)
+
 _LOCK: Final = 0x746F6B656E737663
 """The number of the advisory lock of PostgreSQL."""
+
+_PERSONAL_DATA: Final = "0017"
+_ENCRYPTION: Final = sa.text("SELECT personal_data_state FROM log_head")
 
 _version_table: Final = sa.table("alembic_version", sa.column("version_num", sa.Text))
 
@@ -50,29 +72,35 @@ async def current_revision(url: DatabaseUrl) -> str | None:
 
 
 async def require_current(url: DatabaseUrl) -> None:
-    """Raise `ConfigurationError` unless the schema has the revision of this version.
+    """Raise `ConfigurationError` unless the schema has the revision of this version, `NewerSchemaError` if it is newer.
 
     Also raises the errors of `current_revision`.
     """
     revision = await current_revision(url)
+    if revision is None:
+        raise ConfigurationError(
+            f"the database {url} has no schema yet; run `token-service migrate`, or name the database of the service "
+            "with --database-url"
+        )
     if revision != HEAD:
         raise _mismatch(revision)
 
 
-async def migrate(url: DatabaseUrl) -> bool:
+async def migrate(url: DatabaseUrl, progress: Callable[[int, int], None] = lambda _done, _all: None) -> bool:
     """Migrate the schema in one transaction, and return whether it had to be changed.
 
-    Several nodes may call this function at once: one node migrates, the others wait and find the schema current. A
-    migration can't be undone except by the restore of a backup. Raises `ConfigurationError` if the schema is from a
-    newer version of the token service, and the errors of `current_revision`.
+    Several nodes may call this function at once: one node migrates, the others wait and find the schema current. Calls
+    of running nodes wait for the tables for some seconds at most; see `_changed`. Raises `NewerSchemaError` if the
+    schema is from a newer version of the token service, and the errors of `current_revision`.
+
+    `progress` is called with the number of migrations done and of all missing ones.
     """
     if url.path is not None:
         await asyncio.to_thread(_make_file, url, url.path)
     if await current_revision(url) == HEAD:
         return False
-    async with _transaction(url, writes=True) as connection:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+    async def work(connection: AsyncConnection) -> bool:
         revision = await _revision(connection)
         if revision == HEAD:
             return False
@@ -80,8 +108,109 @@ async def migrate(url: DatabaseUrl) -> bool:
 
         if revision is not None and revision not in upgrade.known_revisions():
             raise _mismatch(revision)
-        await connection.run_sync(upgrade.upgrade)
+        await connection.run_sync(upgrade.upgrade, progress=progress)
         return True
+
+    return await _changed(url, work)
+
+
+async def undo(
+    url: DatabaseUrl, to: str, progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> None:
+    """Undo the migrations after the revision `to`, in one transaction. What they added is deleted with its content.
+
+    Raises `ConfigurationError` if one of them can't be undone, and the errors of `undoable`. `progress` is called as by
+    `migrate`.
+    """
+    from token_service.stores.sql.migrations import upgrade
+
+    async def work(connection: AsyncConnection) -> None:
+        for step in _undone(await _revision(connection), to):
+            if step.undo_loses is None:
+                raise ConfigurationError(
+                    f"migration {step.revision} can't be undone: restore the backup made before it"
+                )
+            if step.revision == _PERSONAL_DATA and await connection.scalar(_ENCRYPTION):
+                raise ConfigurationError(
+                    "the personal data of the database is encrypted, and the schema before 0017 has no place for its keys; run "
+                    "`token-service personal-data decrypt` first"
+                )
+        await connection.run_sync(upgrade.downgrade, to, progress)
+
+    await undoable(url, to)  # raises without a file of SQLite, too
+    await _changed(url, work)
+
+
+async def undoable(url: DatabaseUrl, to: str) -> tuple[str | None, Sequence[Step]]:
+    """Return the revision of the schema, and the migrations that `undo` would undo, the last one first. Changes nothing.
+
+    Raises `ConfigurationError` if `to` is not a revision before that of the schema, and the errors of `current_revision`.
+    """
+    revision = await current_revision(url)
+    return revision, _undone(revision, to)
+
+
+def _undone(revision: str | None, to: str) -> Sequence[Step]:
+    from token_service.stores.sql.migrations import upgrade
+
+    steps = upgrade.steps()
+    known = [step.revision for step in steps]
+    if revision is not None and revision not in known:
+        raise _mismatch(revision)
+    if revision is None or to not in known or known.index(to) > known.index(revision):
+        raise ConfigurationError(
+            f"the database is at schema {revision or 'none'}, so it can't go back to schema {to}; the schemas are "
+            + ", ".join(known)
+        )
+    return steps[known.index(to) + 1 : known.index(revision) + 1][::-1]
+
+
+async def missing(url: DatabaseUrl) -> tuple[str | None, Sequence[Step]]:
+    """Return the revision of the schema, or None without one, and the migrations that `migrate` would run. Changes nothing.
+
+    Raises the errors of `migrate`.
+    """
+    revision = await current_revision(url)
+    if revision == HEAD:
+        return revision, ()
+    from token_service.stores.sql.migrations import upgrade
+
+    steps = upgrade.steps()
+    if revision is not None and revision not in {step.revision for step in steps}:
+        raise _mismatch(revision)
+    return revision, [step for step in steps if revision is None or step.revision > revision]
+
+
+async def _changed(url: DatabaseUrl, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+    """Return the result of `work` in a transaction that runs beside no other migration.
+
+    On PostgreSQL a change of a table waits for the transactions that use the table, such as a backup, and all calls for
+    the table wait behind it. So each attempt waits for a short time, and gives way to the calls before the next one.
+    """
+    deadline = time.monotonic() + TABLE_PATIENCE
+    while True:
+        try:
+            async with _transaction(url, writes=True) as connection:
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                    await connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_TIMEOUT}'"))
+                return await work(connection)
+        except StoreUnavailableError as error:
+            if not _lacks_lock(error.__cause__):
+                raise
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"the database {url} is in use by a long transaction, such as a backup: the migration got no lock on a "
+                    f"table within {TABLE_PATIENCE:.0f} s and changed nothing; end the transaction or wait for its end, and "
+                    "run it again",
+                    retry_after=RETRY_AFTER,
+                ) from error
+            _logger.warning("another transaction uses a table that the migration changes; trying again")
+        await asyncio.sleep(_TABLE_PAUSE)
+
+
+def _lacks_lock(error: BaseException | None) -> bool:
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _NO_LOCK
 
 
 @asynccontextmanager
@@ -138,9 +267,12 @@ def _unavailable(url: DatabaseUrl, error: Exception) -> StoreUnavailableError:
     )
 
 
-def _mismatch(revision: str | None) -> ConfigurationError:
-    if revision is None:
-        return ConfigurationError("the database has no schema yet; run `token-service migrate`")
+def _mismatch(revision: str) -> ConfigurationError:
+    if revision.isdecimal() and int(revision) > int(HEAD):
+        return NewerSchemaError(
+            f"the schema {revision} is newer than this version ({HEAD}); use the version of the service that migrated "
+            "it, let that version go back (`token-service migrate --undo-to`), or restore the backup made before it"
+        )
     return ConfigurationError(
         f"the database's schema is at revision {revision}, this version of the service needs {HEAD}; "
         "run `token-service migrate` of this version, or the version of the service that migrated it"

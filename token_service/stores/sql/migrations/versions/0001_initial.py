@@ -14,6 +14,8 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = None
 
 
 def upgrade() -> None:

@@ -15,6 +15,8 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the time of the newest entry, by which nodes notice a restored database"
 
 
 def upgrade() -> None:
@@ -23,3 +25,8 @@ def upgrade() -> None:
     op.add_column(
         "log_head", sa.Column("awaited_sequence", sa.BigInteger(), nullable=False, server_default="0")
     )
+
+
+def downgrade() -> None:
+    for name in ("awaited_sequence", "newest_time", "newest_sequence"):
+        op.drop_column("log_head", name)

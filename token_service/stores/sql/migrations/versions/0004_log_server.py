@@ -15,6 +15,8 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the name of the server, by which nodes notice a failover"
 
 
 def upgrade() -> None:
@@ -26,3 +28,8 @@ def upgrade() -> None:
             "replicated_sequence = CASE WHEN current_setting('synchronous_standby_names') <> '' "
             "AND current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN sequence END"
         )
+
+
+def downgrade() -> None:
+    op.drop_column("log_head", "replicated_sequence")
+    op.drop_column("log_head", "server")

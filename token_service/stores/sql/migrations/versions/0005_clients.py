@@ -14,6 +14,8 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the registered clients and their secrets"
 
 
 def upgrade() -> None:
@@ -42,3 +44,9 @@ def upgrade() -> None:
         sa.Column("last_use_time", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("client_id", "secret_id", name="client_secrets_pkey"),
     )
+
+
+def downgrade() -> None:
+    op.drop_table("client_secrets")
+    op.drop_table("clients")
+    op.drop_column("log_head", "client_revision")

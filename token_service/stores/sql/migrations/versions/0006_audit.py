@@ -12,6 +12,8 @@ revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the audit trail, and the events that wait to be delivered"
 
 _TEXTS_BEFORE_SALT = (
     *("action", "category", "actor_kind", "actor_name", "actor_client_id", "actor_proof"),
@@ -89,3 +91,8 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("time", "subscriber", name="cursor_samples_pkey"),
     )
+
+
+def downgrade() -> None:
+    for name in ("cursor_samples", "outbox", "audit_checkpoints", "audit_chains", "audit_events"):
+        op.drop_table(name)

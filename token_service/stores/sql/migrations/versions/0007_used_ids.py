@@ -12,6 +12,8 @@ revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the used identifiers, so that assertions which are still valid can be used again"
 
 
 def upgrade() -> None:
@@ -22,3 +24,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name="used_ids_pkey"),
     )
     op.create_index("used_ids_by_expire_time", "used_ids", ["expire_time"])
+
+
+def downgrade() -> None:
+    op.drop_table("used_ids")

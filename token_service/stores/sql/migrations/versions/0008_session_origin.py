@@ -15,6 +15,8 @@ revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the origins of sessions, and the reasons of floors"
 
 
 def upgrade() -> None:
@@ -24,3 +26,10 @@ def upgrade() -> None:
         "revocation_floors", sa.Column("reason", sa.SmallInteger(), nullable=False, server_default="0")
     )
     op.add_column("revocation_floors", sa.Column("reason_sequence", sa.BigInteger(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("revocation_floors", "reason_sequence")
+    op.drop_column("revocation_floors", "reason")
+    for name in ("last_user_agent", "last_ip_address", "create_user_agent", "create_ip_address"):
+        op.drop_column("sessions", name)

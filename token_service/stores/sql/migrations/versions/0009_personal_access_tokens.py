@@ -15,6 +15,8 @@ revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the personal access tokens"
 
 
 def upgrade() -> None:
@@ -27,3 +29,10 @@ def upgrade() -> None:
         postgresql_where=sa.text("personal_hash IS NOT NULL"),
         sqlite_where=sa.text("personal_hash IS NOT NULL"),
     )
+
+
+def downgrade() -> None:
+    # The rows stay. A session without a row could no longer be revoked.
+    op.drop_index("sessions_by_personal_token", "sessions")
+    op.drop_column("sessions", "name")
+    op.drop_column("sessions", "personal_hash")

@@ -15,6 +15,8 @@ revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the identity claims and upstreams of sessions, and the logouts that wait to be delivered"
 
 
 def upgrade() -> None:
@@ -46,3 +48,11 @@ def upgrade() -> None:
         sa.CheckConstraint("id = 1", name=op.f("logout_cursor_one_row_check")),
     )
     op.execute("INSERT INTO logout_cursor (id, sequence) SELECT 1, sequence FROM log_head")
+
+
+def downgrade() -> None:
+    op.drop_table("logout_cursor")
+    op.drop_table("logout_deliveries")
+    op.drop_index("sessions_by_upstream_session", "sessions")
+    for name in ("upstream_session", "upstream", "identity_claims"):
+        op.drop_column("sessions", name)

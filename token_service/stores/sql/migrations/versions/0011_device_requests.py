@@ -12,6 +12,8 @@ revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
+compatible_since = "0.1.0"
+undo_loses = "the requests of devices that wait for their users"
 
 
 def upgrade() -> None:
@@ -27,3 +29,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_code_digest", name="device_requests_pkey"),
     )
     op.create_index("device_requests_by_expire_time", "device_requests", ["expire_time"])
+
+
+def downgrade() -> None:
+    op.drop_table("device_requests")

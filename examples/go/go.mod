@@ -1,0 +1,3 @@
+module example.com/token-service/validator
+
+go 1.27

@@ -1,0 +1,3 @@
+export { InvalidTokenError, StaleError } from './errors.js'
+export { certificateThumbprint, Possession } from './possession.js'
+export { TokenValidator } from './validator.js'

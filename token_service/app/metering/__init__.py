@@ -1,0 +1,1 @@
+"""The metrics of a node: what counts them, what reads them, and the page that shows them."""

@@ -1,0 +1,1 @@
+"""Automatic revocation: sessions that break the limits of their classification, and events that reach a threshold."""

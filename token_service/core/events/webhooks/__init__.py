@@ -1,0 +1,1 @@
+"""Webhooks: the events of the service, posted to URLs that operators name."""

@@ -1,0 +1,1 @@
+"""Overrides of the policies in the database, shared by all nodes."""

@@ -1,0 +1,1 @@
+"""The state of the whole service: its nodes, their subscribers, and the problems that need attention."""

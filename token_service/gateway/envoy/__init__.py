@@ -1,0 +1,1 @@
+"""Generated from protos/envoy by scripts/gen-protos."""

@@ -1,0 +1,1 @@
+"""Conversion of the messages of AdminService, a module for each part."""

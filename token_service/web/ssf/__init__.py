@@ -1,0 +1,1 @@
+"""The HTTP endpoints of the Shared Signals Framework 1.0, as a transmitter."""
