@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import grpc
 
 from token_service.client._internal.token_store import Tokens, lifetime
-from token_service.client._internal.trace_context import trace_headers
+from token_service.client._internal.trace_context import trace_options
 from token_service.client.dpop_key import DpopKey
 from token_service.client.token_endpoint import Issued, TokenEndpoint
 from token_service.errors import ConfigurationError
@@ -79,16 +79,14 @@ class IssuedByCall:
     def obtain(self, timeout: float) -> Issued:
         """Call IssueToken. Raises `ServiceError`."""
         try:
-            return _issued(self._stub.IssueToken(self._request, timeout=timeout, metadata=trace_headers()))
+            return _issued(self._stub.IssueToken(self._request, timeout=timeout, **trace_options()))
         except grpc.RpcError as error:
             raise error_from_rpc(error) from error
 
     async def obtain_async(self, timeout: float) -> Issued:
         """Call IssueToken. Raises `ServiceError`."""
         try:
-            return _issued(
-                await self._stub.IssueToken(self._request, timeout=timeout, metadata=trace_headers())
-            )
+            return _issued(await self._stub.IssueToken(self._request, timeout=timeout, **trace_options()))
         except grpc.RpcError as error:
             raise error_from_rpc(error) from error
 

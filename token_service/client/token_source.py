@@ -32,7 +32,7 @@ from token_service.client._internal.renewal_state import (
 )
 from token_service.client._internal.single_flight import SingleFlight
 from token_service.client._internal.token_store import SharedStore, Tokens, TokenStore, exclusively
-from token_service.client._internal.trace_context import trace_headers
+from token_service.client._internal.trace_context import trace_options
 from token_service.client.dpop_key import DpopKey
 from token_service.errors import SigningUnavailableError
 from token_service.wire import error_from_rpc
@@ -140,7 +140,7 @@ class TokenSource:
             if self.dpop_key is not None:
                 bind(step, await refresh_order(self.dpop_key).make_async())
             answer: Outcome = await self._stub.RefreshToken(
-                step, timeout=self._state.policy.attempt_timeout, metadata=trace_headers()
+                step, timeout=self._state.policy.attempt_timeout, **trace_options()
             )
         except grpc.RpcError as failure:
             return error_from_rpc(failure)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.both_sources import IMPATIENT, PATIENT, AnySource, Store, tokens_of
 from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
-from token_service.client import RenewalPolicy, SyncTokenSource, Tokens
+from token_service.client import MemoryTokenStore, RenewalPolicy, SyncTokenSource, Tokens
 from token_service.client._internal.token_store import lifetime, remaining
 from token_service.errors import (
     BindingRequiredError,
@@ -30,6 +30,7 @@ from token_service.errors import (
     UnreachableError,
     WrongKeyError,
 )
+from token_service.v1 import token_service_pb2 as pb
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 
@@ -93,6 +94,20 @@ async def test_process_killed_between_answer_and_store_keeps_the_session(
     async with source_of(kind, service, first) as source:
         await source.token()
         assert service.generation == 1
+
+
+def test_a_stub_of_a_test_needs_no_metadata_without_a_trace() -> None:
+    class Stub:
+        def RefreshToken(self, request: pb.RefreshTokenRequest, timeout: float) -> pb.RefreshTokenResponse:
+            answer = pb.RefreshTokenResponse(
+                access_token="second", refresh_token="refresh-1", token_type="Bearer"
+            )
+            answer.access_token_expire_time.FromSeconds(int(time.time()) + 900)
+            return answer
+
+    old = Tokens(access_token="first", access_expire_time=time.time() - 1, refresh_token="refresh-0")
+    source = SyncTokenSource(Stub(), client_id="web", store=MemoryTokenStore(old))
+    assert source.token() == "second"
 
 
 async def test_cancelled_caller_does_not_cancel_the_renewal(service: FakeTokenService) -> None:

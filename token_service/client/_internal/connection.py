@@ -23,7 +23,7 @@ from token_service.client._internal.channel import (
 )
 from token_service.client._internal.contact import Contact
 from token_service.client._internal.credentials import TlsCredentials
-from token_service.client._internal.trace_context import trace_headers
+from token_service.client._internal.trace_context import trace_options
 from token_service.client.config import ServiceIssuer
 from token_service.errors import (
     CallerUnauthenticatedError,
@@ -147,13 +147,11 @@ class Connection:
         stubs = self.stubs
         try:
             try:
-                response = await getattr(stubs, method)(request, timeout=timeout, metadata=trace_headers())
+                response = await getattr(stubs, method)(request, timeout=timeout, **trace_options())
             except grpc.RpcError as error:
                 if not await self.renew(error_from_rpc(error), stubs):
                     raise
-                response = await getattr(self.stubs, method)(
-                    request, timeout=timeout, metadata=trace_headers()
-                )
+                response = await getattr(self.stubs, method)(request, timeout=timeout, **trace_options())
         except grpc.RpcError as error:
             failure = error_from_rpc(error)
             self.contact.failed(method, failure)
@@ -235,11 +233,11 @@ class SyncConnection:
         stubs = self.stubs
         try:
             try:
-                response = getattr(stubs, method)(request, timeout=timeout, metadata=trace_headers())
+                response = getattr(stubs, method)(request, timeout=timeout, **trace_options())
             except grpc.RpcError as error:
                 if not self.renew(error_from_rpc(error), stubs):
                     raise
-                response = getattr(self.stubs, method)(request, timeout=timeout, metadata=trace_headers())
+                response = getattr(self.stubs, method)(request, timeout=timeout, **trace_options())
         except grpc.RpcError as error:
             failure = error_from_rpc(error)
             self.contact.failed(method, failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 def trace_headers() -> tuple[tuple[str, str], ...]:
@@ -21,3 +22,12 @@ def trace_headers() -> tuple[tuple[str, str], ...]:
     parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
     state = context.trace_state.to_header()
     return (("traceparent", parent), ("tracestate", state)) if state else (("traceparent", parent),)
+
+
+def trace_options() -> dict[str, Any]:
+    """Return the option `metadata` of a gRPC call with the `trace_headers`.
+
+    There is no option without an active span: a stub of a user's test need not take it.
+    """
+    headers = trace_headers()
+    return {"metadata": headers} if headers else {}
