@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.postgres import PostgresDatabases
 
+pytest.register_assert_rewrite("tests.integration.upgrade_checks")
+
 
 @pytest.fixture(scope="module")
 def shared_postgres_url(postgres_server: PostgresDatabases) -> Iterator[str]:
