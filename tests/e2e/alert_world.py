@@ -21,6 +21,7 @@ from tests.support.ports import free_port, release_port
 from tests.support.postgres import PostgresServer
 from tests.support.prometheus import Prometheus
 from tests.support.redis import RedisServer
+from tests.support.transmitter import AUDIENCE, Transmitter
 from token_service.telemetry.monitoring.files import write
 from token_service.telemetry.monitoring.site import Site
 from token_service.v1.token_service_pb2 import (
@@ -33,7 +34,19 @@ PACE: Final = 30
 """The factor by which all times of the rules are shorter: five minutes last ten seconds."""
 WORKERS: Final = (2, 4)
 """Workers of the two nodes. The node with TLS is one process."""
-POLICIES: Final = '[classifications.internal]\nrates = { issue_per_subject = "20/1m" }\n'
+_POLICIES: Final = """\
+[classifications.internal]
+rates = {{ issue_per_subject = "20/1m" }}
+
+[security_event_transmitters.corporate]
+issuer = "{transmitter.issuer}"
+keys = "{transmitter.issuer}/jwks"
+audience = "{audience}"
+algorithms = ["ES256"]
+private = true
+push = {{}}
+poll = {{ endpoint = "{transmitter.issuer}/poll", token_file = "{directory}/poll", interval = "1s" }}
+"""
 _PAUSE: Final = 0.2
 """Seconds between two calls of an attacker: several a second, also on a busy machine."""
 
@@ -48,6 +61,7 @@ class World:
     url: str
     redis: RedisServer
     policies: Path
+    policy_text: str
     prometheus: Prometheus
 
     async def until_fired(self, *names: str) -> None:
@@ -87,7 +101,6 @@ class World:
 async def world(directory: Path) -> AsyncIterator[World]:
     """Start everything and the load, and wait until Prometheus sees each process."""
     policies = directory / "policies.toml"
-    policies.write_text(POLICIES)
     authority = Authority()  # its certificates last for an hour
     server = authority.server()
     for name, content in (("cert.pem", server.certificate), ("key.pem", server.key)):
@@ -96,6 +109,10 @@ async def world(directory: Path) -> AsyncIterator[World]:
     metrics = free_port()
     async with AsyncExitStack() as stack:
         stack.callback(release_port, metrics)
+        transmitter = stack.enter_context(Transmitter())
+        (directory / "poll").write_text(transmitter.bearer)
+        policy_text = _POLICIES.format(transmitter=transmitter, audience=AUDIENCE, directory=directory)
+        policies.write_text(policy_text)
         postgres = stack.enter_context(PostgresServer(fsync=False))
         redis = stack.enter_context(RedisServer())
         url = postgres.create_database()
@@ -132,16 +149,16 @@ async def world(directory: Path) -> AsyncIterator[World]:
         targets = (first.http_address, second.http_address, f"127.0.0.1:{metrics}")
         write(directory, Site(pace=PACE, janitor_interval=1, targets=targets))
         prometheus = stack.enter_context(Prometheus(directory / "prometheus"))
-        made = World((first, second), tls, postgres, url, redis, policies, prometheus)
+        made = World((first, second), tls, postgres, url, redis, policies, policy_text, prometheus)
         await made.until_all_serve()
         api = await stack.enter_async_context(Api(first.grpc_address))
-        await stack.enter_async_context(load(api, first, tls))
+        await stack.enter_async_context(load(api, first, tls, transmitter))
         yield made
 
 
 @asynccontextmanager
-async def load(api: Api, node: Node, tls: Node) -> AsyncIterator[None]:
-    """Run callers and attackers while nodes fail."""
+async def load(api: Api, node: Node, tls: Node, transmitter: Transmitter) -> AsyncIterator[None]:
+    """Run callers, a provider that tells security events, and attackers while nodes fail."""
     header, payload, signature = (await api.issue()).access_token.split(".")
     forged = f"{header}.{payload}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
     shop = api.stream(subscriber_id="shop")
@@ -152,6 +169,9 @@ async def load(api: Api, node: Node, tls: Node) -> AsyncIterator[None]:
         lambda _: api.issue("greedy", client_id="web"),
         lambda _: api.validate(forged),
         lambda _: knock(tls),
+        lambda _: asyncio.to_thread(
+            transmitter.push, f"{node.http_url}/ssf/events/corporate", transmitter.token()
+        ),
     ):
         yield
 

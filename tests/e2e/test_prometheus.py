@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.e2e.alert_world import POLICIES, World, repeating, world
+from tests.e2e.alert_world import World, repeating, world
 from tests.e2e.rule_cases import CASES
 from tests.integration.calls import Api
 from tests.support.deadline import eventually
@@ -189,7 +189,7 @@ async def test_a_broken_policy_file_and_a_revocation_of_everything_fire(made: Wo
     async with Api(made.nodes[0].grpc_address) as api:
         await api.revoke(everything=True)
     await made.until_fired(*BY_AN_OPERATOR)
-    rewrite(made.policies, POLICIES)
+    rewrite(made.policies, made.policy_text)
 
 
 @live
