@@ -424,6 +424,25 @@ class TestPostgresSettings:
         assert await connection.fetchval("SHOW synchronous_commit") == "remote_apply"
         await connection.close()
 
+    async def test_locks_of_a_process_stopped_within_a_statement_are_released(self, postgres_database):
+        async with SqlStores(postgres_database) as stores:
+            await created(stores)
+            stopped = await Servers(DatabaseUrl.parse(postgres_database)).connect(statement_timeout=0.1)
+            await stopped.execute("BEGIN")
+            await stopped.execute("UPDATE log_head SET sequence = sequence")
+            # Only the first part of a statement is sent: the server waits, and none of its own limits counts.
+            await stopped.prepare("SELECT 1")
+            async with connection_to(postgres_database) as admin:
+                await asyncio.sleep(0.5)  # longer than the limits of the server
+                states = await admin.fetch(
+                    "SELECT state, wait_event FROM pg_stat_activity WHERE pid = $1", stopped.get_server_pid()
+                )
+                assert [tuple(row) for row in states] == [("active", "ClientRead")]
+                assert await stores.stalled.end() == 0
+                assert await stores.stalled.end(age=0.3) == 1
+                await admin.execute("UPDATE log_head SET sequence = sequence", timeout=30)
+            await eventually(stopped.is_closed)
+
     async def test_no_more_connections_than_allowed(self, postgres_database):
         async with SqlStores(postgres_database, pool_size=4) as stores:
             session = await created(stores)

@@ -233,6 +233,7 @@ async def _node(
             "reload": reloader.run,
             "readiness": readiness.run,
             "space": stores.watch,
+            "stalled-transactions": stores.stalled.run,
             "personal-data": stores.personal_data.run,
             "audit-rows": rows.run,
             "signals": signals.run,

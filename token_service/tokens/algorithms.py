@@ -130,8 +130,12 @@ def _rs256(key: RSAPublicKey) -> Verify:
 
 def _ps256(key: RSAPublicKey) -> Verify:
     raw = key.verify
+    size = (key.key_size + 7) // 8
 
     def verify(signature: bytes, signing_input: bytes) -> bool:
+        # OpenSSL takes a signature without its leading zero bytes, which RFC 8017, section 8.1.2, step 1 forbids.
+        if len(signature) != size:
+            return False
         try:
             raw(signature, signing_input, PS256_PADDING, _SHA256)
         except InvalidSignature:

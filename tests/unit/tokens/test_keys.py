@@ -219,6 +219,20 @@ def test_ps256_has_one_form_of_signature() -> None:
     assert [key.verify(signature, b"data") for signature in refused] == [False] * len(refused)
 
 
+@pytest.mark.parametrize("algorithm", ["PS256", "RS256"])
+def test_rsa_signature_without_its_leading_zero_is_refused(algorithm: str) -> None:
+    signer = private_key(algorithm)
+    (key,) = KeySet.from_jwks([jwk_of(signer, algorithm)])
+    for number in range(10_000):  # one signature of 256 begins with a zero
+        data = b"%d" % number
+        signature = sign(signer, data, algorithm)
+        if not signature[0]:
+            break
+    assert not signature[0]
+    assert key.verify(signature, data)
+    assert not key.verify(signature[1:], data)
+
+
 def test_rsa_key_without_alg_is_for_rs256() -> None:
     plain = {name: value for name, value in jwk_of(PSS_KEY).items() if name != "alg"}
     (key,) = KeySet.from_jwks([plain])

@@ -34,6 +34,7 @@ from token_service.stores.sql.samples import SqlSampleStore
 from token_service.stores.sql.session_selections import SqlSessionSelections
 from token_service.stores.sql.session_walk import SqlSessionWalk
 from token_service.stores.sql.sessions import SqlSessionStore
+from token_service.stores.sql.stalled import StalledTransactions
 from token_service.stores.sql.subjects import SqlSubjectStore
 from token_service.stores.sql.used_ids import SqlUsedIds
 from token_service.stores.sql.webhooks import SqlWebhookStore
@@ -103,6 +104,7 @@ class SqlStores:
         self.logouts: Final = SqlLogoutStore(self._database, personal)
         self.walk: Final = SqlSessionWalk(self._database)
         self.subjects: Final = SqlSubjectStore(self._database, chain.append, long_reads, personal)
+        self.stalled: Final = StalledTransactions(self._database)
 
     @property
     def trouble(self) -> str | None:
