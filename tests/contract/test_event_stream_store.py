@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from msgspec import structs
 
 from tests.contract.builders import NOW
@@ -187,3 +188,23 @@ async def test_backlog_counts_enabled_streams(stores):
         await streams.create(stream, 9, [])
         await streams.enqueue(stream, 0, 0, [a_waiting(number)])
     assert await streams.backlog() == Backlog(2, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    "damage", ["method = 'pigeon'", "status = 'asleep'", "events_requested = '{'", "events_requested = '[7]'"]
+)
+async def test_damaged_row_is_a_disabled_stream_and_leaves_the_others_readable(sql_backend, damage, caplog):
+    async with sql_backend.open() as stores:
+        streams = [a_stream(f"s-{number}", create_time=NOW + number) for number in range(2)]
+        for each in streams:
+            await stores.event_streams.create(each, 2, [])
+        async with stores._database.engine.begin() as connection:
+            await connection.exec_driver_sql(f"UPDATE event_streams SET {damage} WHERE stream_id = 's-0'")
+        await stores.event_streams.list()
+        damaged, other = await stores.event_streams.list()
+        assert other == streams[1]
+        assert (damaged.status, damaged.events_requested) == (StreamStatus.DISABLED, ())
+        assert damaged.reason == "its row in the database can't be read"
+        assert await stores.event_streams.get("s-0") == damaged
+        assert caplog.text.count("event stream s-0 of client receiver is treated as disabled") == 1
+        assert await stores.event_streams.delete("s-0", [])

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.builders import a_draft, a_session
+from tests.contract.test_event_log import a_change
 from tests.contract.test_sql_faults import all_fail, connection_to, created, every_operation
 from tests.faults.proxy import Proxy
 from tests.support.deadline import eventually
@@ -334,6 +335,38 @@ class TestPromoted:
             assert alive is not None
             assert (alive.revision >= alive.floor) is nothing_lost
             await created(stores)
+
+    async def test_numbers_no_event_before_the_log_is_renewed(self, cluster):
+        """A number that the former primary gave out must not name another event."""
+        primary, standby, url = cluster
+        async with opened(url) as stores:
+            await stores.audit.append([a_change(1)])
+            assert await stores.events.sequence(10) == 1
+            await stores.audit.append([a_change(2)])
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(standby.stop_following)
+            assert await stores.events.sequence(10) == 1
+            (_, lost) = await stores.events.read(0, 10)
+        await fail_over(primary, standby)
+        async with opened(on(standby, url)) as stores:
+            with pytest.raises(LogMovedError) as moved:
+                await stores.events.sequence(10)
+            before = await stores.events.head()
+            assert (before.sequence, before.waiting) == (1, True)
+            assert [event.sequence for event in await stores.events.read(0, 10)] == [1]
+            await renew_log(
+                stores.log,
+                moved.value.head,
+                SystemClock().now(),
+                secrets.token_bytes,
+                RecordingAudit(),
+                SYSTEM,
+                nothing_lost=False,
+            )
+            assert await stores.events.sequence(10) >= 1
+            _, again, *_ = await stores.events.read(0, 10)
+            assert again.id == lost.id
+            assert again.sequence > 2**40 > lost.sequence
 
     async def test_standby_that_lacks_an_entry_the_node_knew_has_lost_it(self, cluster):
         """Holds also when the standby was synchronous before it fell behind."""

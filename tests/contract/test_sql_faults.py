@@ -73,6 +73,17 @@ def every_operation(stores, session):
         "report": lambda: stores.nodes.report(NodeReport("node", 1, [], [])),
         "reports": lambda: stores.nodes.reports(60),
         "forget": lambda: stores.nodes.forget("node"),
+        "event head": stores.events.head,
+        "event sequence": lambda: stores.events.sequence(10),
+        "event waiting": stores.events.waiting,
+        "event read": lambda: stores.events.read(0, 10),
+        "event before": lambda: stores.events.before(NOW),
+        "event purge": lambda: stores.events.purge(NOW - 1000, 10),
+        "event start": lambda: stores.events.start("mail", 0),
+        "event position": lambda: stores.events.position("mail"),
+        "event positions": stores.events.positions,
+        "event advance": lambda: stores.events.advance("mail", 0, 0),
+        "event forget": lambda: stores.events.forget("letter"),
     }
 
 

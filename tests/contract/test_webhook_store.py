@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from uuid import uuid4
+
+import pytest
 
 from tests.contract.builders import NOW
 from tests.contract.test_event_log import a_change
@@ -178,3 +181,22 @@ async def test_place_before_a_time_is_found(stores):
     await stores.events.sequence(10)
     assert await stores.events.before(1.0) == 0
     assert await stores.events.before(1e10) == 2
+
+
+@pytest.mark.parametrize("column", ["types", "categories"])
+async def test_damaged_row_is_a_disabled_webhook_and_leaves_the_others_readable(sql_backend, column, caplog):
+    async with sql_backend.open() as stores:
+        name = f"wh_{uuid4()}"  # the log names a row once in a process
+        await stores.webhooks.create(a_webhook(name), 5, [])
+        other = await stores.webhooks.create(a_webhook("wh_2", create_time=NOW + 1), 5, [])
+        async with stores._database.engine.begin() as connection:
+            await connection.exec_driver_sql(
+                f"UPDATE webhooks SET {column} = '{{' WHERE webhook_id = '{name}'"
+            )
+        await stores.webhooks.list()
+        damaged, readable = await stores.webhooks.list()
+        assert readable == other
+        assert damaged.webhook.disabled
+        assert damaged.webhook.disable_reason == "its row in the database can't be read"
+        assert caplog.text.count(f"webhook {name} is treated as disabled") == 1
+        assert await stores.webhooks.delete(name, 1)

@@ -48,7 +48,7 @@ ELSEWHERE = {
     registry.SECURITY_EVENT_POLLS,
     registry.SSF_EVENTS,  # tests/unit/web/ssf/test_pushes.py
     registry.SSF_PAUSES,  # tests/unit/web/ssf/test_polls.py
-    registry.AUTOMATIC_REVOCATIONS,  # a rule must revoke a session
+    registry.AUTOMATIC_REVOCATIONS,  # tests/unit/app/test_counting.py
     registry.REDIS_IN_USE,  # tests/integration/test_rates.py
 }
 """Metrics that this node has no reason to report, and the place of their tests."""

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from token_service.app.metering.counting import PortCounts, event_counter, port_counts
+from tests.unit.core.node import Node
+from tests.unit.core.virtual_time import ManualClock
+from token_service.app.metering.counting import PortCounts, count_core, event_counter, port_counts
+from token_service.core.administration.automatic.rules import (
+    AutomaticRules,
+    Cause,
+    Scope as Per,
+    SessionLimits,
+    Threshold,
+)
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
+from token_service.core.policies.policy import PolicyBook
 from token_service.core.policies.rates import Bucket, Operation
 from token_service.telemetry import Metrics
 from token_service.telemetry.board import Board
@@ -31,7 +42,7 @@ class Scene:
         )
 
     def values(self, name: str) -> dict[tuple[str, ...], float]:
-        return {series.labels: value for _, series, (value,) in self.board.read() if series.name == name}
+        return {series.labels: value for _, series, (value, *_) in self.board.read() if series.name == name}
 
 
 def test_tokens_count_by_event_type_grant_and_client() -> None:
@@ -99,6 +110,57 @@ def test_rate_decisions_count_by_operation_and_bucket() -> None:
     counts.rate_limited(Operation.ISSUE, Bucket.CLIENT)
     assert scene.values("token_service.rate_admitted") == {("issue", "client"): 1}
     assert scene.values("token_service.rate_limited") == {("issue", "client"): 2}
+
+
+async def test_automatic_revocations_count_by_cause() -> None:
+    reused = frozenset({Action.REFRESH_TOKEN_REUSED.value})
+    rule = Threshold(name="stolen", actions=reused, count=2, window=600, per=Per.SUBJECT, revoke=Per.SUBJECT)
+    limits = {
+        "internal": SessionLimits(max_session_age=100, max_inactivity=50),
+        "restricted": SessionLimits(on_classification_change=True),
+    }
+    clock = ManualClock()
+    node = await Node(
+        clock, automatic_rules=AutomaticRules(limits=limits, thresholds={rule.name: rule})
+    ).start()
+    scene = Scene()
+    stores: Any = SimpleNamespace(pool=SimpleNamespace(on_wait=lambda _: None))
+    count_core(scene.metrics, node.core, stores)
+    name = "token_service.automatic_revocations"
+    zeros = {("age",): 0, ("inactivity",): 0, ("classification",): 0, ("threshold",): 0}
+    assert scene.values(name) == zeros, "shown from the start, so that its alert sees the first one"
+
+    used = await node.issue("alice")
+    clock.elapsed += 60
+    used = await node.refresh(used.refresh_token)
+    for subject in ("bob", "carol"):
+        await node.issue(subject)
+    clock.elapsed += 45
+    assert await node.core.limit_enforcer.enforce() == {Cause.AGE: 1}
+    clock.elapsed += 6
+    await node.core.limit_enforcer.enforce()
+    assert scene.values(name) == zeros | {("age",): 1, ("inactivity",): 2}
+
+    await node.issue("dan", "bank")
+    node.policies.replace_file(PolicyBook(classifications={"bank": "restricted"}))
+    await node.core.limit_enforcer.enforce()
+    assert scene.values(name) == zeros | {("age",): 1, ("inactivity",): 2, ("classification",): 1}
+
+    target = Target("refresh_token", subject="erin")
+    for ago in (2, 1):
+        event = AuditEvent(
+            action=Action.REFRESH_TOKEN_REUSED, actor=ACTOR, target=target, time=clock.now() - ago
+        )
+        await node.stores.audit.append([event])
+    await node.stores.events.sequence(500)
+    for _ in range(2):  # handled again after a crash: it revokes and counts nothing
+        await node.core.threshold_handler.handle(await node.stores.events.read(0, 500))
+    assert scene.values(name) == {
+        ("age",): 1,
+        ("inactivity",): 2,
+        ("classification",): 1,
+        ("threshold",): 1,
+    }
 
 
 def test_nothing_counts_without_metrics() -> None:

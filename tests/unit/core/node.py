@@ -11,9 +11,10 @@ from typing import Any, Generic, Self, TypeVar
 from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
 from token_service.app.core import build_core
-from token_service.app.ports import CoreOptions, Ports
+from token_service.app.ports import CoreOptions, NodeFiles, Ports
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.administration.automatic.rules import NO_RULES, AutomaticRules
 from token_service.core.clients.client import SecurityProfile
 from token_service.core.clients.documents import DocumentRules
 from token_service.core.events.event import Actor, AuditEvent
@@ -199,6 +200,7 @@ class Node(Generic[ClockT]):
         issuer: str = ISSUER,
         send_logout: Any = None,
         event_pushes: Any = None,
+        automatic_rules: AutomaticRules = NO_RULES,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -225,6 +227,7 @@ class Node(Generic[ClockT]):
                 sector_documents=sectors,
                 send_logout=send_logout,
                 event_pushes=event_pushes,
+                files=NodeFiles(automatic_rules=lambda: automatic_rules),
                 events_counted=lambda outcome, count: self.event_outcomes.extend([outcome.value] * count),
                 event_stream_paused=lambda cause: self.event_pauses.append(cause.value),
                 logout_counted=lambda outcome: self.logout_outcomes.append(outcome.value),

@@ -17,13 +17,12 @@ from token_service.core.event_streams.outcome import Outcome
 from token_service.core.event_streams.sets import SecurityEventTokens
 from token_service.core.event_streams.store import EventStreamStore
 from token_service.core.event_streams.stream import DeliveryMethod, EventStream, StreamStatus
+from token_service.core.event_streams.troubles import Troubles
 from token_service.errors import TokenServiceError
 from token_service.tokens.secret import Secret
 
 MAX_PUSHED: Final = 16
 """Streams of one process that are pushed at the same time."""
-_FIRST_DELAY: Final = 1.0
-_LONGEST_DELAY: Final = 300.0
 _BATCH: Final = 20
 _LAST_CHANCE: Final = 5.0
 """Seconds for the running pushes when the node stops."""
@@ -57,20 +56,6 @@ class _Error(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(_Error).decode
 
 
-def delay_after(attempts: int) -> float:
-    """Return the seconds between the failed attempt number `attempts` and the next one."""
-    return float(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(attempts - 1, 20)))
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """The failures of a stream since its last success."""
-
-    revision: int
-    attempts: int = 0
-    due: float = 0.0
-
-
 class Pusher:
     """Sends the events of each stream one after another. A receiver that is away delays only its own."""
 
@@ -87,23 +72,15 @@ class Pusher:
         self._tokens = tokens
         self._headers = headers
         self._send = send
-        self._clock = clock
         self._count = count
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._troubles: dict[str, _Trouble] = {}
+        self._troubles = Troubles(clock)
 
     def begin(self, stream: EventStream) -> None:
         """Start to push the events of a stream, unless this is running, not due yet, or too many others are."""
         if stream.method is not DeliveryMethod.PUSH or stream.stream_id in self._running:
             return
-        trouble = self._troubles.get(stream.stream_id)
-        if (
-            trouble is not None
-            and trouble.revision == stream.revision
-            and trouble.due > self._clock.monotonic()
-        ):
-            return
-        if len(self._running) >= MAX_PUSHED:
+        if not self._troubles.is_due(stream) or len(self._running) >= MAX_PUSHED:
             return
         task = asyncio.create_task(self._push(stream), name="event-stream-push")
         self._running[stream.stream_id] = task
@@ -111,8 +88,7 @@ class Pusher:
 
     def keep_only(self, stream_ids: set[str]) -> None:
         """Forget the failures of streams that were deleted."""
-        for each in set(self._troubles) - stream_ids:
-            del self._troubles[each]
+        self._troubles.keep_only(stream_ids)
 
     async def stop(self) -> None:
         """Wait a short time for the running pushes, then cancel them. Another node repeats these."""
@@ -127,9 +103,10 @@ class Pusher:
         del self._running[stream.stream_id]
         if done.cancelled() or (error := done.exception()) is None:
             return
-        self._failed(stream, str(error), counted=False)
-        if not isinstance(error, TokenServiceError):
-            logger.error("pushing the events of stream %s failed", stream.stream_id, exc_info=error)
+        if isinstance(error, TokenServiceError):
+            self._failed(stream, error.message, counted=False)
+        else:
+            self._failed_unexpectedly(stream, error)
 
     async def _push(self, stream: EventStream) -> None:
         """Push until nothing waits, or until an attempt fails."""
@@ -176,11 +153,7 @@ class Pusher:
         return False
 
     def _failed(self, stream: EventStream, why: str, *, counted: bool = True) -> None:
-        trouble = self._troubles.get(stream.stream_id)
-        if trouble is None or trouble.revision != stream.revision:
-            trouble = self._troubles[stream.stream_id] = _Trouble(stream.revision)
-        trouble.attempts += 1
-        trouble.due = self._clock.monotonic() + delay_after(trouble.attempts)
+        trouble = self._troubles.failed(stream)
         if counted:
             self._count(Outcome.FAILED, 1)
         if trouble.attempts == 1:
@@ -191,8 +164,24 @@ class Pusher:
                 why,
             )
 
+    def _failed_unexpectedly(self, stream: EventStream, error: BaseException) -> None:
+        """Put off a stream that meets a defect, as if its receiver were away. The log says so once."""
+        trouble = self._troubles.failed(stream)
+        problem = f"unexpected {type(error).__name__}"
+        if trouble.problem == problem:
+            return
+        trouble.problem = problem
+        # The message of the error may quote the header of the receiver, so the log shows only where it came from.
+        logger.error(
+            "events of stream %s can't be pushed to client %s, trying again: %s",
+            stream.stream_id,
+            stream.client_id,
+            problem,
+            exc_info=RuntimeError(problem).with_traceback(error.__traceback__),
+        )
+
     def _succeeded(self, stream: EventStream) -> None:
-        if self._troubles.pop(stream.stream_id, None) is not None:
+        if self._troubles.succeeded(stream):
             logger.info(
                 "events of stream %s are pushed to client %s again", stream.stream_id, stream.client_id
             )

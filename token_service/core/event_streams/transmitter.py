@@ -18,11 +18,12 @@ from token_service.core.event_streams.pausing import ACTOR
 from token_service.core.event_streams.pushing import Pusher
 from token_service.core.event_streams.store import EventStreamStore
 from token_service.core.event_streams.stream import Backlog, EventStream, StreamStatus
+from token_service.core.event_streams.troubles import Troubles
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action
 from token_service.core.events.feed import EventFeed
 from token_service.core.leases import Lease
-from token_service.errors import TokenServiceError
+from token_service.errors import StoreUnavailableError, TokenServiceError
 
 LEASE_TTL: Final = 15.0
 """Seconds after which another node takes over from one that was killed."""
@@ -57,6 +58,9 @@ class Transmitter:
         self._lease = lease
         self._clock = clock
         self._audit = audit
+        self._troubles = Troubles(clock)
+        self._problem = ""
+        """The reason why the last step failed; empty: it did not fail."""
         self._renew_at = -inf
         self._wanted = asyncio.Event()
         self.backlog = Backlog()
@@ -68,7 +72,6 @@ class Transmitter:
 
     async def run(self) -> None:
         """Transmit until cancelled, while this process has the lease."""
-        failing = False
         try:
             while True:
                 pause = _IDLE
@@ -78,21 +81,33 @@ class Transmitter:
                         pause = _PACE if await self.step() else _IDLE
                     else:
                         await self._pusher.stop()
-                    failing = False
-                except TokenServiceError as error:
-                    if not failing:
-                        logger.warning("event streams can't be served, trying again: %s", error.message)
-                    failing = True
+                    self._problem = ""
+                except Exception as error:  # noqa: BLE001 - a defect or an unreadable row must not end the node
+                    self._note(error)
                 await self._pause(pause)
         finally:
             await self._pusher.stop()
             with suppress(TokenServiceError):
                 await self._lease.release()
 
+    def _note(self, error: Exception) -> None:
+        """Note and log the reason of a failure, once for the same reason."""
+        problem, expected = _problem_of(error), isinstance(error, TokenServiceError)
+        if problem != self._problem:
+            logger.log(
+                logging.WARNING if expected else logging.ERROR,
+                "event streams can't be served, trying again: %s",
+                problem,
+                exc_info=None if expected else error,
+            )
+        self._problem = problem
+
     async def step(self) -> bool:
         """Fill all streams and start the due pushes; return whether there are streams. Raises `StoreUnavailableError`."""
         streams = await self._store.list()
-        self._pusher.keep_only({each.stream_id for each in streams})
+        stream_ids = {each.stream_id for each in streams}
+        self._pusher.keep_only(stream_ids)
+        self._troubles.keep_only(stream_ids)
         if streams:
             await self._fill(streams, await self._fan_out.places())
             await self._start_pushes()
@@ -100,16 +115,41 @@ class Transmitter:
         return bool(streams)
 
     async def _fill(self, streams: Sequence[EventStream], places: Mapping[str, int]) -> None:
+        """Fill each stream. One that can't be filled is put off and delays no other."""
         for stream in streams:
-            client = self._clients.get(stream.client_id)
-            if client is not None and client.state is ClientState.DELETED:
-                await self._delete(stream)
-            elif client is None or client.state is not ClientState.ACTIVE:
-                continue  # its place stays
-            elif stream.status is StreamStatus.ENABLED:
-                place = places.get(stream.consumer)
-                while place is not None and await self._leads():
-                    place = await self._fan_out.step(stream, place)
+            if not self._troubles.is_due(stream):
+                continue
+            try:
+                await self._fill_one(stream, places.get(stream.consumer))
+            except StoreUnavailableError:
+                raise  # the others need the database too
+            except Exception as error:  # noqa: BLE001 - an event that can't be read must not stop the other streams
+                self._put_off(stream, error)
+            else:
+                self._troubles.succeeded(stream)
+
+    async def _fill_one(self, stream: EventStream, place: int | None) -> None:
+        client = self._clients.get(stream.client_id)
+        if client is not None and client.state is ClientState.DELETED:
+            await self._delete(stream)
+        elif client is None or client.state is not ClientState.ACTIVE:
+            return  # its place stays
+        elif stream.status is StreamStatus.ENABLED:
+            while place is not None and await self._leads():
+                place = await self._fan_out.step(stream, place)
+
+    def _put_off(self, stream: EventStream, error: Exception) -> None:
+        trouble, problem = self._troubles.failed(stream), _problem_of(error)
+        if trouble.problem == problem:
+            return
+        trouble.problem = problem
+        logger.error(
+            "events can't be added to stream %s of client %s, trying again: %s",
+            stream.stream_id,
+            stream.client_id,
+            problem,
+            exc_info=None if isinstance(error, TokenServiceError) else error,
+        )
 
     async def _start_pushes(self) -> None:
         waiting = await self._store.streams_waiting()
@@ -151,3 +191,7 @@ class Transmitter:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _problem_of(error: Exception) -> str:
+    return error.message if isinstance(error, TokenServiceError) else f"unexpected {type(error).__name__}"

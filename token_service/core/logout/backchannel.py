@@ -69,17 +69,15 @@ class BackchannelLogout:
 
     async def run(self) -> None:
         """Plan and deliver until cancelled."""
-        failing = False
+        known = ""
         try:
             while True:
                 try:
                     needed = len(self._clients) > 0 or self.backlog.count > 0
                     leads = needed and await self._lead()
-                    failing = False
-                except TokenServiceError as error:
-                    if not failing:
-                        logger.warning("logouts can't be delivered, trying again: %s", error.message)
-                    failing, leads = True, False
+                    known = ""
+                except Exception as error:  # noqa: BLE001 - a defect or an unreadable row must not end the node
+                    known, leads = _report(error, known), False
                 await self._pause(leads=leads)
         finally:
             await self._delivery.stop()
@@ -148,6 +146,20 @@ class BackchannelLogout:
         if head.sequence != self._heard:
             self._heard = head.sequence
             self._delivery.freed.set()
+
+
+def _report(error: Exception, known: str) -> str:
+    """Log why logouts can't be delivered, once for the same reason, and return the reason."""
+    expected = isinstance(error, TokenServiceError)
+    problem = error.message if isinstance(error, TokenServiceError) else f"unexpected {type(error).__name__}"
+    if problem != known:
+        logger.log(
+            logging.WARNING if expected else logging.ERROR,
+            "logouts can't be delivered, trying again: %s",
+            problem,
+            exc_info=None if expected else error,
+        )
+    return problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class LogoutDelivery:
         """Deliver in small groups, until the client is found to be away."""
         for start in range(0, len(deliveries), LOGOUTS_PER_CLIENT):
             group = deliveries[start : start + LOGOUTS_PER_CLIENT]
-            attempted = (self._attempt(client_id, each) for each in group)
+            attempted = (self._attempt_safely(client_id, each) for each in group)
             reached = await asyncio.gather(*attempted, return_exceptions=True)
             for error in reached:
                 if isinstance(error, BaseException):
@@ -134,6 +134,22 @@ class LogoutDelivery:
                 attempts = max(each.attempts for each in group) + 1
                 await self._store.postpone_client(client_id, self._clock.now() + delay_after(attempts))
                 return
+
+    async def _attempt_safely(self, client_id: str, delivery: Delivery) -> bool:
+        """Make an attempt. A defect that one delivery meets puts off only this one."""
+        try:
+            return await self._attempt(client_id, delivery)
+        except TokenServiceError:
+            raise  # no delivery can be made now
+        except Exception:
+            if delivery.attempts == 0:
+                logger.exception(
+                    "the logout of session %s can't be sent to client %s, trying again for a day",
+                    delivery.session.session_id,
+                    client_id,
+                )
+            await self._postpone(delivery)
+            return True
 
     async def _attempt(self, client_id: str, delivery: Delivery) -> bool:
         """Send one logout token; return whether the client is reachable."""
@@ -165,17 +181,20 @@ class LogoutDelivery:
         return status < 500 and status != 429
 
     async def _fail(self, delivery: Delivery, why: str) -> None:
-        attempts = delivery.attempts + 1
-        await self._store.postpone(
-            delivery.session.session_id, attempts, self._clock.now() + delay_after(attempts)
-        )
-        self._count(Outcome.FAILED)
+        await self._postpone(delivery)
         if delivery.attempts == 0:
             logger.warning(
                 "client %s was not told of a logout, trying again for a day: %s",
                 delivery.session.client_id,
                 why,
             )
+
+    async def _postpone(self, delivery: Delivery) -> None:
+        attempts = delivery.attempts + 1
+        await self._store.postpone(
+            delivery.session.session_id, attempts, self._clock.now() + delay_after(attempts)
+        )
+        self._count(Outcome.FAILED)
 
     async def _give_up(self, delivery: Delivery, why: str) -> None:
         await self._store.finish([delivery.session.session_id])

@@ -83,7 +83,7 @@ class LogoutPlanner:
 
     async def _told(self, entries: Sequence[Revocation]) -> Sequence[EndedSession]:
         """Return the sessions that entries have ended and whose clients are to be told, each once."""
-        ids = [UUID(entry.value) for entry in entries if entry.target is RevocationTarget.SESSION]
+        ids = _session_ids(entries)
         ended = list(await self._store.sessions(ids)) if ids else []
         for entry in entries:
             if entry.target is RevocationTarget.SUBJECT:
@@ -107,3 +107,23 @@ class LogoutPlanner:
                 "subject" if by is SessionFilter.SUBJECT else "client",
             )
         return found[:MAX_SESSIONS_TOLD]
+
+
+def _session_ids(entries: Sequence[Revocation]) -> list[UUID]:
+    """Return the ids of the sessions that entries revoke. An entry that names none must not stop those behind it."""
+    ids = []
+    for entry in entries:
+        if entry.target is not RevocationTarget.SESSION:
+            continue
+        if (session_id := _parsed(entry.value)) is None:
+            logger.error("revocation %d names no session, so no client is told of it", entry.sequence)
+        else:
+            ids.append(session_id)
+    return ids
+
+
+def _parsed(value: str) -> UUID | None:
+    try:
+        return UUID(value)
+    except ValueError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import database_now, insert, number
 from token_service.stores.sql.micros import to_micros, to_seconds
+from token_service.stores.sql.rows import DAMAGED
 from token_service.stores.sql.schema import (
     event_consumers,
     event_head,
@@ -39,6 +41,8 @@ _MAX_ATTEMPTS: Final = 10
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
+logger = logging.getLogger(__name__)
+
 
 class SqlEventStreamStore:
     """Event streams. See `core.event_streams.store.EventStreamStore`."""
@@ -46,6 +50,8 @@ class SqlEventStreamStore:
     def __init__(self, database: Database, append_events: AppendEvents) -> None:
         self._database: Final = database
         self._append_events: Final = append_events
+        self._damaged: Final[set[tuple[str, int]]] = set()
+        """The damaged rows that the log has named, by id and revision: they are read every second."""
 
     async def create(self, stream: EventStream, limit: int, events: Sequence[AuditEvent]) -> bool:
         """See `EventStreamStore.create`."""
@@ -303,9 +309,24 @@ class SqlEventStreamStore:
 
     async def _select(self, statement: sa.Select[Any]) -> Sequence[EventStream]:
         async def select(connection: AsyncConnection) -> Sequence[EventStream]:
-            return [_stream(row) for row in await connection.execute(statement)]
+            return [self._stream(row) for row in await connection.execute(statement)]
 
         return await self._database.read(select)
+
+    def _stream(self, row: sa.Row[Any]) -> EventStream:
+        try:
+            return _stream(row, DeliveryMethod(row.method), StreamStatus(row.status), row.reason)
+        except (ValueError, msgspec.MsgspecError):
+            # One damaged row must neither stop the other streams nor send what its receiver has not asked for.
+            if (place := (row.stream_id, row.revision)) not in self._damaged:
+                self._damaged.add(place)
+                logger.exception(
+                    "event stream %s of client %s is treated as disabled, because its row in the database can't be read: "
+                    "restore the row, or delete the stream",
+                    row.stream_id,
+                    row.client_id,
+                )
+            return _stream(row, DeliveryMethod.POLL, StreamStatus.DISABLED, DAMAGED, types=())
 
 
 def _values(stream: EventStream) -> dict[str, Any]:
@@ -325,18 +346,24 @@ def _values(stream: EventStream) -> dict[str, Any]:
     }
 
 
-def _stream(row: sa.Row[Any]) -> EventStream:
+def _stream(
+    row: sa.Row[Any],
+    method: DeliveryMethod,
+    status: StreamStatus,
+    reason: str,
+    types: tuple[str, ...] | None = None,
+) -> EventStream:
     return EventStream(
         stream_id=row.stream_id,
         client_id=row.client_id,
-        method=DeliveryMethod(row.method),
+        method=method,
         endpoint_url=row.endpoint_url,
         authorization=row.push_authorization,
         wrapping_key_id=row.wrapping_key_id,
-        events_requested=_decode(row.events_requested),
+        events_requested=_decode(row.events_requested) if types is None else types,
         description=row.description,
-        status=StreamStatus(row.status),
-        reason=row.reason,
+        status=status,
+        reason=reason,
         create_time=to_seconds(row.create_time),
         revision=row.revision,
     )

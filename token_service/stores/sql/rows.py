@@ -38,6 +38,9 @@ from token_service.stores.sql.personal_rows import (
 from token_service.tokens.claims import AuthContext, Confirmation
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
+DAMAGED: Final = "its row in the database can't be read"
+"""The reason why a stream or a webhook is disabled whose row is damaged."""
+
 _S: Final = schema.sessions.c
 ORIGIN_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _S.create_ip_address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import database_now, insert, number
 from token_service.stores.sql.micros import to_micros, to_seconds
+from token_service.stores.sql.rows import DAMAGED
 from token_service.stores.sql.schema import (
     event_consumers,
     event_head,
@@ -51,6 +53,10 @@ _FRESH: Final = {"sequence": 0, "attempts": 0, "due_time": 0, "failing_since": N
 
 _encode: Final = msgspec.json.Encoder().encode
 _names: Final = msgspec.json.Decoder(tuple[str, ...]).decode
+_damaged: Final[set[tuple[str, int]]] = set()
+"""The damaged rows that the log has named, by id and revision: they are read every two seconds."""
+
+logger = logging.getLogger(__name__)
 
 
 class SqlWebhookStore:
@@ -271,7 +277,27 @@ def _values(webhook: Webhook) -> dict[str, Any]:
     }
 
 
+def _filters(row: sa.Row[Any]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Return the types and categories of a row; None: it is damaged.
+
+    One damaged row must neither stop the other webhooks nor send what its receiver is not to get.
+    """
+    try:
+        return _names(row.types), _names(row.categories)
+    except msgspec.MsgspecError:
+        if (place := (row.webhook_id, row.revision)) not in _damaged:
+            _damaged.add(place)
+            logger.exception(
+                "webhook %s is treated as disabled, because its row in the database can't be read: restore the row, or "
+                "delete the webhook and create another one",
+                row.webhook_id,
+            )
+        return None
+
+
 def _entry_of(row: sa.Row[Any]) -> WebhookEntry:
+    filters = _filters(row)
+    types, categories = filters or ((), ())
     secrets = [SealedSecret(wrapped=row.secret, wrapping_key_id=row.wrapping_key_id)]
     if row.previous_secret is not None:
         secrets.insert(
@@ -286,11 +312,11 @@ def _entry_of(row: sa.Row[Any]) -> WebhookEntry:
         webhook_id=row.webhook_id,
         url=row.url,
         description=row.description,
-        types=_names(row.types),
-        categories=_names(row.categories),
+        types=types,
+        categories=categories,
         client_id=row.client_id,
-        disabled=row.disabled,
-        disable_reason=row.disable_reason,
+        disabled=row.disabled or filters is None,
+        disable_reason=DAMAGED if filters is None else row.disable_reason,
         secrets=tuple(secrets),
         create_time=row.create_time / 1_000_000,
         update_time=row.update_time / 1_000_000,

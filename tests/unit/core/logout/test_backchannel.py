@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +33,7 @@ from token_service.core.logout.planner import MAX_SESSIONS_TOLD
 from token_service.errors import RefreshTokenReusedError, SigningUnavailableError, StoreUnavailableError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
-from token_service.tokens.revocation import RevocationReason, RevocationTarget
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.secret import Secret
 
 KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH, TokenKind.ID})
@@ -66,6 +67,23 @@ class Receivers:
 
     def times(self, host: str) -> list[float]:
         return [time for time, each, _ in self.sent if each == host]
+
+
+class DamagedLog:
+    """A log whose first entry about a session has lost its value, as the planner reads it."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.damaged = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def read(self, after: int, limit: int) -> list[Revocation]:
+        entries = list(await self._log.read(after, limit))
+        if self.damaged and entries and entries[0].sequence == 1:
+            entries[0] = replace(entries[0], value="damaged")
+        return entries
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -320,6 +338,72 @@ async def test_client_that_refuses_one_token_gets_the_others() -> None:
             await revoke(node, await issue(node, subject=f"user-{number}"))
         await asyncio.sleep(SOON)
     assert len(set(receivers.told("app"))) == 9
+
+
+@virtual_time
+async def test_defect_at_one_logout_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    sessions = [await issue(node, subject=f"user-{number}") for number in range(9)]
+    other = await issue(node, "other")
+    faulty, mint, tried = sessions[0].session_id, node.minter.logout_token, list[float]()
+
+    async def token(client_id: str, subject: str, session_id: str, now: float) -> str:
+        if session_id == faulty:
+            tried.append(now)
+            raise KeyError("sub")
+        return await mint(client_id, subject, session_id, now)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(node.minter), "logout_token", staticmethod(token))
+        async with running(node):
+            for each in (*sessions, other):
+                await revoke(node, each)
+            await asyncio.sleep(SOON)
+            assert set(receivers.told("app")) == {each.session_id for each in sessions[1:]}
+            assert receivers.told("other") == [other.session_id]
+            await asyncio.sleep(20)
+    assert [round(later - tried[0]) for later in tried] == [0, 2, 8]
+    assert [each.levelname for each in caplog.records].count("ERROR") == 1
+    assert f"the logout of session {faulty} can't be sent to client app" in caplog.text
+    async with running(node):
+        await asyncio.sleep(60)
+    assert faulty in receivers.told("app")
+
+
+@virtual_time
+async def test_revocation_that_names_no_session_stops_none_behind_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receivers = Receivers()
+    stores = MemoryStores(LoopClock())
+    log = DamagedLog(stores.log)
+    node = await start(receivers, stores=SomeStores.of(stores, log=log), log=log)
+    first, second = await issue(node), await issue(node)
+    async with running(node):
+        log.damaged = True
+        await revoke(node, first)
+        await revoke(node, second)
+        await asyncio.sleep(SOON)
+    assert receivers.told("app") == [second.session_id]
+    assert "names no session, so no client is told of it" in caplog.text
+
+
+@virtual_time
+async def test_unexpected_error_does_not_end_the_back_channel(caplog: pytest.LogCaptureFixture) -> None:
+    receivers = Receivers()
+    stores = MemoryStores(LoopClock())
+    logouts = Intercepted(stores.logouts)
+    node = await start(receivers, stores=SomeStores.of(stores, logouts=logouts))
+    session = await issue(node)
+    logouts.before["due"] = raising(KeyError("attempts"))
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(30)
+        logouts.before.clear()
+        await asyncio.sleep(10)
+    assert receivers.told("app") == [session.session_id]
+    assert caplog.text.count("logouts can't be delivered, trying again: unexpected KeyError") == 1
 
 
 @virtual_time

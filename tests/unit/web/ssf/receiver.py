@@ -25,15 +25,18 @@ SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
 
 
 class Pushed:
-    """The pushes that receivers got. `answers` are the next answers; then 202."""
+    """The pushes that receivers got. `answers` are the next answers; then 202. `faults`: defects by URL."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
         self.requests: list[tuple[str, str | None]] = []
         self.answers: list[PushAnswer | PushFailedError] = []
+        self.faults: dict[str, Exception] = {}
 
     async def send(self, url: str, token: str, authorization: Secret | None) -> PushAnswer:
         self.requests.append((url, None if authorization is None else authorization.reveal().decode()))
+        if url in self.faults:
+            raise self.faults[url]
         answer = self.answers.pop(0) if self.answers else PushAnswer(202, b"")
         if isinstance(answer, PushFailedError):
             raise answer

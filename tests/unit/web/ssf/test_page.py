@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from token_service.core.access.gate import RECEIVER_MANAGE
-from token_service.core.event_streams import changes, mapping, polling, pushing, stream
+from token_service.core.event_streams import changes, mapping, polling, pushing, stream, troubles
 from token_service.core.event_streams.event_types import SUPPORTED
 from token_service.core.policies.rights import Permission, Right, parse_rights
 from token_service.fetching import event_pushes
@@ -44,7 +44,7 @@ def test_page_names_every_action_that_is_told_and_every_event_type() -> None:
 
 
 def test_page_names_the_pauses_between_pushes() -> None:
-    assert (pushing.delay_after(1), pushing.delay_after(2), pushing.delay_after(99)) == (1, 2, 300)
+    assert (troubles.delay_after(1), troubles.delay_after(2), troubles.delay_after(99)) == (1, 2, 300)
     assert "after 1 s, 2 s, and so on up to 5 minutes" in PAGE
     assert f"waits up to {polling.LONG_POLL:g} s" in PAGE
 

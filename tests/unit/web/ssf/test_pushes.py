@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from tests.unit.web.ssf.receiver import PUSH, URL, Receiver, Scene, names
 from token_service.core.access.caller import Caller
 from token_service.core.event_streams import fan_out
-from token_service.core.event_streams.pushing import PushAnswer, PushFailedError, delay_after
+from token_service.core.event_streams.pushing import PushAnswer, PushFailedError
+from token_service.core.event_streams.sets import Selection
+from token_service.core.event_streams.stream import EventStream, WaitingEvent
+from token_service.core.event_streams.troubles import delay_after
+from token_service.core.events.log import StoredEvent
 
 
 @pytest.fixture
@@ -108,6 +113,110 @@ async def test_receiver_that_is_away_delays_no_other(scene: Scene, receiver: Rec
     assert [
         scene.claims(token, "hub")["sub_id"]["session"]["id"] for token in scene.pushed.tokens
     ] == sessions
+
+
+async def test_unexpected_error_delays_only_its_stream_and_shows_no_secret(
+    scene: Scene, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await scene.receiver("hub", "web")
+    delivery = {"method": PUSH, "endpoint_url": URL, "authorization_header": "Bearer s3cret"}
+    await receiver.create(delivery=delivery)
+    await other.create(delivery={"method": PUSH, "endpoint_url": f"{URL}/hub"})
+    scene.pushed.faults[URL] = ValueError("illegal header value 'Bearer s3cret'")
+    sessions = await revoke(scene, 3)
+    for delay in (0, 1, 2):
+        scene.app.clock.elapsed += delay
+        await scene.transmit()
+    tried = [url for url, _ in scene.pushed.requests]
+    assert tried.count(URL) == 3, "with growing pauses"
+    assert [
+        scene.claims(token, "hub")["sub_id"]["session"]["id"] for token in scene.pushed.tokens
+    ] == sessions
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "can't be pushed to client web, trying again: unexpected ValueError" in record.getMessage()
+    assert "in _attempt" in caplog.text, "where it came from"
+    assert "s3cret" not in caplog.text
+    del scene.pushed.faults[URL]
+    scene.pushed.tokens.clear()
+    scene.app.clock.elapsed += 4
+    await scene.transmit()
+    assert sessions_of(receiver) == sessions
+
+
+async def test_header_whose_key_is_missing_delays_only_its_stream(
+    scene: Scene, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await scene.receiver("hub", "web")
+    delivery = {"method": PUSH, "endpoint_url": URL, "authorization_header": "Bearer s3cret"}
+    await receiver.create(delivery=delivery)
+    await other.create(delivery={"method": PUSH, "endpoint_url": f"{URL}/hub"})
+    sessions = await revoke(scene, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.core.ports.wrap, "key_id", "kek-2")
+        await scene.transmit()
+    assert [url for url, _ in scene.pushed.requests] == [f"{URL}/hub"]
+    assert "can't be pushed to client web, trying again: no key-encryption key kek-1" in caplog.text
+    scene.pushed.tokens.clear()
+    scene.app.clock.elapsed += 1
+    await scene.transmit()
+    assert sessions_of(receiver) == sessions
+
+
+async def test_event_that_can_not_be_read_for_one_stream_stops_no_other(
+    scene: Scene, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await scene.receiver("hub", "web")
+    await receiver.create(method=PUSH)
+    await other.create(delivery={"method": PUSH, "endpoint_url": f"{URL}/hub"})
+    sessions = await revoke(scene, 2)
+    select, asked = Selection.of, 0
+
+    async def selected(selection: Selection, stream: EventStream, event: StoredEvent) -> list[WaitingEvent]:
+        nonlocal asked
+        if stream.client_id == "web":
+            asked += 1
+            raise KeyError("subject")
+        return await select(selection, stream, event)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Selection, "of", selected)
+        for delay in (0, 1, 2):
+            scene.app.clock.elapsed += delay
+            await scene.transmit()
+    assert asked == 3, "with growing pauses"
+    assert [
+        scene.claims(token, "hub")["sub_id"]["session"]["id"] for token in scene.pushed.tokens
+    ] == sessions
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "of client web, trying again: unexpected KeyError" in record.getMessage()
+    scene.pushed.tokens.clear()
+    scene.app.clock.elapsed += 4
+    await scene.transmit()
+    assert sessions_of(receiver) == sessions
+
+
+async def test_unexpected_error_does_not_end_the_transmitter(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    transmitter, asked = scene.core.ssf.transmitter, asyncio.Event()
+    runs = 0
+
+    async def unreadable() -> bool:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            asked.set()
+        transmitter.wake()
+        raise ValueError("'carrier pigeon' is not a valid DeliveryMethod")
+
+    monkeypatch.setattr(transmitter, "step", unreadable)
+    task = asyncio.create_task(transmitter.run())
+    async with asyncio.timeout(10):
+        await asked.wait()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert caplog.text.count("event streams can't be served, trying again: unexpected ValueError") == 1
 
 
 async def test_changed_endpoint_is_tried_at_once(scene: Scene, receiver: Receiver) -> None:

@@ -82,22 +82,16 @@ class WebhookPipeline:
 
     async def run(self) -> None:
         """Deliver until cancelled, until another process has the lease, or until the webhook is disabled or deleted."""
-        pause, failing = _FIRST_PAUSE, False
+        pause, known = _FIRST_PAUSE, ""
         try:
             while not self._ended:
                 try:
                     if not await self._hold():
                         return
                     await self.step()
-                    pause, failing = _FIRST_PAUSE, False
-                except TokenServiceError as error:
-                    if not failing:
-                        logger.warning(
-                            "events of webhook %s can't be delivered, trying again: %s",
-                            self._id,
-                            error.message,
-                        )
-                    failing = True
+                    pause, known = _FIRST_PAUSE, ""
+                except Exception as error:  # noqa: BLE001 - a defect is tried again with growing pauses as well
+                    known = report(f"events of webhook {self._id} can't be delivered", error, known)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
@@ -159,7 +153,7 @@ class WebhookPipeline:
         if is_retry and state.due_time > now:
             await self._wait(asyncio.sleep(min(_IDLE, state.due_time - now)))
             return False
-        attempt = await parts.sender.attempt(self.webhook, event.id, payload_of(event))
+        attempt = await self._attempt(event)
         now = parts.clock.now()
         if attempt.delivered:
             parts.count(Outcome.DELIVERED)
@@ -209,8 +203,22 @@ class WebhookPipeline:
         parts = self._parts
         rows = await parts.trail.rows(letter.chain_id, letter.position - 1, 1)
         row = rows[0] if rows and rows[0].position == letter.position else None
-        event = StoredEvent(letter.sequence, letter.chain_id, letter.position, letter.type, row)
-        return await parts.sender.attempt(self.webhook, event.id, payload_of(event))
+        return await self._attempt(
+            StoredEvent(letter.sequence, letter.chain_id, letter.position, letter.type, row)
+        )
+
+    async def _attempt(self, event: StoredEvent) -> Attempt:
+        """Send an event once. One that can't be made into a request fails like one that is not taken.
+
+        So it becomes a dead letter and does not stop the events behind it.
+        """
+        try:
+            return await self._parts.sender.attempt(self.webhook, event.id, payload_of(event))
+        except TokenServiceError:
+            raise  # no event can be sent now
+        except Exception as error:
+            logger.exception("event %s can't be sent to webhook %s", event.id, self._id)
+            return Attempt(error=_unexpected(error))
 
     async def _bury(self, event: StoredEvent, attempts: int, error: str, now: float) -> None:
         dropped = await self._parts.store.bury(
@@ -270,3 +278,25 @@ class WebhookPipeline:
             for each in waits:
                 each.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+
+def report(what: str, error: Exception, known: str) -> str:
+    """Log that something fails and is tried again, once for the same reason, and return the reason.
+
+    `known`: the reason of the failure before; empty: it did not fail.
+    """
+    expected = isinstance(error, TokenServiceError)
+    problem = error.message if isinstance(error, TokenServiceError) else _unexpected(error)
+    if problem != known:
+        logger.log(
+            logging.WARNING if expected else logging.ERROR,
+            "%s, trying again: %s",
+            what,
+            problem,
+            exc_info=None if expected else error,
+        )
+    return problem
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}"

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from token_service.core.events.webhooks.delivering import LEASE_TIME, PipelineParts, WebhookPipeline
+from token_service.core.events.webhooks.delivering import LEASE_TIME, PipelineParts, WebhookPipeline, report
 from token_service.core.events.webhooks.schedule import DEAD_LETTER_RETENTION, HOUR
 from token_service.core.events.webhooks.webhook import WebhookEntry
 from token_service.core.leases import Lease, LeaseStore
-from token_service.errors import TokenServiceError
 
 POLL_INTERVAL: Final = 2.0
 """Seconds between two looks at the webhooks, which other nodes may have changed."""
@@ -41,16 +40,14 @@ class WebhookDelivery:
 
     async def run(self) -> None:
         """Deliver the events of webhooks until cancelled."""
-        failing = False
+        known = ""
         try:
             while True:
                 try:
                     await self._look()
-                    failing = False
-                except TokenServiceError as error:
-                    if not failing:
-                        logger.warning("webhooks can't be read, trying again: %s", error.message)
-                    failing = True
+                    known = ""
+                except Exception as error:  # noqa: BLE001 - a row that can't be read must not end the node
+                    known = report("webhooks can't be read", error, known)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_INTERVAL):
                         await self._wanted.wait()

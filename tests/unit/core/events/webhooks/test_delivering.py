@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.unit.core.events.webhooks.site import site
 from tests.unit.core.virtual_time import virtual_time
+from token_service.core.events.log import StoredEvent
 from token_service.core.events.webhooks import delivering, fleet, schedule
 from token_service.core.events.webhooks.delivering import LEASE_TIME
+from token_service.core.events.webhooks.payload import payload_of
 from token_service.core.events.webhooks.sending import WebhookAnswer
+from token_service.core.events.webhooks.webhook import DeadLetter
 from token_service.errors import StoreUnavailableError
 
 HOUR = 3600
@@ -296,6 +302,92 @@ async def test_unavailable_database_stops_nothing_for_good(
         assert receiver.taken == ["c-1", "c-2"]
         warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert sum("events of webhook shop can't be delivered" in each for each in warnings) == 1
+
+
+@virtual_time
+async def test_event_whose_row_is_damaged_becomes_a_dead_letter_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site("a") as found:
+        receiver, other = found.receiver("shop"), found.receiver("bank")
+        await found.create("shop", client_id="")
+        await found.create("bank", client_id="")
+        asked = 0
+
+        def damaged(event: StoredEvent) -> bytes:
+            nonlocal asked
+            if event.sequence != 2:
+                return payload_of(event)
+            asked += 1
+            assert event.row is not None
+            return payload_of(structs.replace(event, row=structs.replace(event.row, fields="{")))
+
+        monkeypatch.setattr(delivering, "payload_of", damaged)
+        found.change(1, 3)
+        await asyncio.sleep(60)
+        assert receiver.taken == other.taken == ["c-1", "c-3"]
+        assert asked == 2 * 3, "as often as the rules say"
+        (letter,) = await found.stores.webhooks.letters("shop", limit=9)
+        assert (letter.sequence, letter.last_error) == (2, "unexpected DecodeError")
+        await found.stores.webhooks.request("shop", [(letter.chain_id, letter.position)])
+        found.nodes["a"][0].wake()
+        found.change(4, 4)
+        await asyncio.sleep(10)
+        assert receiver.taken == ["c-1", "c-3", "c-4"]
+        assert "can't be sent to webhook shop" in caplog.text
+        assert not (await found.entry("shop")).webhook.disabled
+
+
+@virtual_time
+async def test_defect_at_one_webhook_delays_no_other_and_is_tried_again_with_pauses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site("a") as found:
+        receiver, other = found.receiver("shop"), found.receiver("bank")
+        await found.create("shop")
+        await found.create("bank")
+        await asyncio.sleep(5)
+        letters, asked = found.stores.webhooks.letters, 0
+
+        async def unreadable(webhook_id: str, **options: Any) -> Sequence[DeadLetter]:
+            nonlocal asked
+            if webhook_id == "shop":
+                asked += 1
+                raise KeyError("sequence")
+            return await letters(webhook_id, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(found.stores.webhooks, "letters", unreadable)
+            found.change(1, 1)
+            await asyncio.sleep(60)
+        assert (receiver.taken, other.taken) == ([], ["c-1"])
+        assert 5 <= asked <= 10
+        (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert record.getMessage().endswith(
+            "webhook shop can't be delivered, trying again: unexpected KeyError"
+        )
+        await asyncio.sleep(60)
+        assert receiver.taken == ["c-1"]
+
+
+@virtual_time
+async def test_webhooks_that_can_not_be_read_end_no_delivery(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site("a") as found:
+        receiver = found.receiver("shop")
+        await found.create("shop")
+        await asyncio.sleep(5)
+
+        async def unreadable() -> None:
+            raise ValueError("no category")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(found.stores.webhooks, "list", unreadable)
+            found.change(1, 1)
+            await asyncio.sleep(60)
+        assert receiver.taken == ["c-1"]
+        assert caplog.text.count("webhooks can't be read, trying again: unexpected ValueError") == 1
 
 
 @virtual_time
