@@ -18,6 +18,7 @@ from token_service.core.access.credentials import (
     ClientSecretProof,
     PublicClientProof,
 )
+from token_service.core.access.known_secrets import KnownSecrets
 from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads
@@ -68,6 +69,17 @@ class Authenticator:
         self.callers = callers
         """The rights of callers by name. May be replaced at any time."""
         self._note_use = note_use
+        self._known_secrets = KnownSecrets(authentication)
+
+    def recognize(self, authorization: str, address: str) -> Caller | None:
+        """Return the caller of a header field that has proved a client secret before; None: `identify` it.
+
+        Raises `OverloadedError` after many failures.
+        """
+        caller = self._known_secrets.find(authorization, address)
+        if caller is not None:
+            self._note_use(caller.client_id, caller.secret_id)
+        return caller
 
     async def identify(self, proof: CallerProof, address: str) -> Caller:
         """Return the caller that a proof identifies; `address` is that of its peer.
@@ -79,7 +91,10 @@ class Authenticator:
             case ClientSecretProof():
                 client, secret = self._authentication.with_secret(proof, address)
                 self._note_use(client.client_id, secret.secret_id)
-                return _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time), secret.secret_id)
+                caller = _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time), secret.secret_id)
+                if proof.authorization:
+                    self._known_secrets.add(proof.authorization, client, secret, caller)
+                return caller
             case AssertionProof():
                 client = await self._authentication.with_assertion(proof, address)
                 return _caller(client, Proof.CLIENT_ASSERTION)

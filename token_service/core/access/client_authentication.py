@@ -125,6 +125,15 @@ class ClientAuthenticator:
             raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
 
+    def accepts_again(self, client: Client, secret: ClientSecret, address: str) -> bool:
+        """Tell whether a secret that was proved with a record of its client authenticates it now.
+
+        Raises `OverloadedError` after many failures.
+        """
+        self._failures.require((client.client_id, network_of(address)))
+        current = self._active(client.client_id, AuthMethod.CLIENT_SECRET_BASIC)
+        return current is client and secret.is_live(self._clock.now())
+
     async def public(self, proof: PublicClientProof, address: str) -> Client:
         """Return the public client with this id.
 

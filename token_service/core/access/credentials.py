@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -28,6 +28,8 @@ class ClientSecretProof:
 
     client_id: str
     secret: Secret
+    authorization: str = field(default="", repr=False, compare=False)
+    """The header field that has both; empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def _parse_authorization(header: str) -> CallerProof:
     value = value.strip(" ")
     match scheme.lower():
         case "basic":
-            return _parse_basic(value)
+            return replace(_parse_basic(value), authorization=header)
         case "bearer" | "dpop":
             if not value or " " in value:
                 raise CallerUnauthenticatedError("authorization: Bearer and DPoP need exactly one token")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller, Proof
-from token_service.core.access.credentials import BearerProof, CallerProof, parse_proof, two_proofs
+from token_service.core.access.credentials import BearerProof, parse_proof, two_proofs
 from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError, ProofInvalidError
 from token_service.rpc.server.authorizer import Authorizer, Call, Identify, Peer
@@ -52,8 +52,8 @@ class ProofAuthorizer:
         self, method: str, without_proof: Identify | None, call: Call
     ) -> Caller | Awaitable[Caller]:
         metadata = call.invocation_metadata() or ()
-        proof = _proof_of(metadata)
-        if proof is None:
+        found = _proofs_in(metadata)
+        if not found:
             if without_proof is None or (
                 isinstance(self._without_proof, CertificateAuthorizer) and not _has_certificate(call)
             ):
@@ -64,9 +64,16 @@ class ProofAuthorizer:
             return without_proof(call)
         if _has_certificate(call):
             raise two_proofs()
+        address = address_of(call.peer())
+        if len(found) == 1 and "authorization" in found:
+            recognized = self._authenticator.recognize(found["authorization"], address)
+            if recognized is not None:
+                return recognized
+        proof = parse_proof(*map(found.get, _PROOFS))
+        assert proof is not None
         if isinstance(proof, BearerProof) and proof.scheme is Scheme.DPOP:
             proof = replace(proof, presented=self._presented(method, metadata))
-        return self._authenticator.identify(proof, address_of(call.peer()))
+        return self._authenticator.identify(proof, address)
 
     def _presented(self, method: str, metadata: Iterable[Any]) -> Presented:
         """Return the DPoP proof of a call, which is an HTTP request with POST to the path of its method."""
@@ -111,6 +118,7 @@ class ProofAuthorizer:
             listener()
 
 
+@lru_cache(maxsize=4096)  # a connection makes many calls
 def address_of(peer: str) -> str:
     """Return the address in the text of a peer (`ipv4:192.0.2.1:443`, `ipv6:%5B2001:db8::1%5D:443`).
 
@@ -127,14 +135,12 @@ def _has_certificate(peer: Peer) -> bool:
     return "x509_pem_cert" in peer.auth_context()
 
 
-def _proof_of(metadata: Iterable[Any]) -> CallerProof | None:
-    """Return the proof in the metadata of a call. Raises `CallerUnauthenticatedError`."""
+def _proofs_in(metadata: Iterable[Any]) -> Mapping[str, str]:
+    """Return the metadata that proves a caller. Raises `CallerUnauthenticatedError`."""
     found: dict[str, str] = {}
     for name, value in metadata:
         if name in _PROOFS:
             if name in found or not isinstance(value, str):
                 raise two_proofs()
             found[name] = value
-    if not found:
-        return None
-    return parse_proof(*(found.get(name) for name in _PROOFS))
+    return found

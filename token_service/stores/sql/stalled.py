@@ -45,7 +45,9 @@ class StalledTransactions:
             except TokenServiceError:
                 continue  # the calls that need the database tell of it
             if ended:
-                logger.warning("ended %d transactions of processes that were stopped within a statement", ended)
+                logger.warning(
+                    "ended %d transactions of processes that were stopped within a statement", ended
+                )
 
     async def end(self, age: float = AGE) -> int:
         """End the transactions that have waited for the next part of a statement for `age` seconds.

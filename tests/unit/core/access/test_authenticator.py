@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.support.memory_clients import KnownClients
 from tests.support.token_mint import jwk_of, private_key
 from tests.unit.core.node import RecordingAudit
 from tests.unit.core.virtual_time import START, ManualClock
-from token_service.core.access import client_authentication
+from token_service.core.access import client_authentication, known_secrets
 from token_service.core.access.authenticator import Authenticator, identity_of
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.client_authentication import (
@@ -25,7 +26,13 @@ from token_service.core.access.client_authentication import (
     RECORDED_PER_CLIENT,
     ClientAuthenticator,
 )
-from token_service.core.access.credentials import AssertionProof, BearerProof, CallerProof, ClientSecretProof
+from token_service.core.access.credentials import (
+    AssertionProof,
+    BearerProof,
+    CallerProof,
+    ClientSecretProof,
+    parse_proof,
+)
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads, parse_workload_issuers
 from token_service.core.clients.client import AuthMethod, Client, ClientState, SecurityProfile
@@ -191,6 +198,81 @@ async def test_secret_identifies_its_client(scene: Scene) -> None:
         Right(permission=Permission.REVOKE, clients=("app",)),
     ]
     assert scene.used == [("app", AT_REST.secret_id)]
+
+
+def basic(client_id: str = "app", secret: Secret = SECRET) -> str:
+    return "Basic " + b64encode(f"{client_id}:{secret.reveal().decode()}".encode()).decode()
+
+
+async def prove(scene: Scene, authorization: str) -> Caller:
+    proof = parse_proof(authorization, None, None)
+    assert isinstance(proof, ClientSecretProof)
+    return await scene.authenticator.identify(proof, ADDRESS)
+
+
+async def test_repeated_secret_is_recognized_as_the_same_caller(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    assert scene.authenticator.recognize(basic(), ADDRESS) is None
+    caller = await prove(scene, basic())
+    assert scene.authenticator.recognize(basic(), ADDRESS) == caller
+    assert scene.used == [("app", AT_REST.secret_id)] * 2
+    assert scene.authenticator.recognize(basic() + " ", ADDRESS) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": ClientState.DISABLED},
+        {"state": ClientState.DELETED},
+        {"secrets": ()},
+        {"rights": (Right(permission=Permission.VALIDATE),)},
+        {"token_endpoint_auth_method": AuthMethod.PRIVATE_KEY_JWT},
+        {"security_profile": SecurityProfile.FAPI2},
+        None,
+    ],
+    ids=lambda changes: "unknown" if changes is None else next(iter(changes)),
+)
+async def test_secret_is_not_recognized_after_any_change_of_its_client(
+    scene: Scene, changes: dict[str, Any] | None
+) -> None:
+    scene.clients["app"] = a_client()
+    await prove(scene, basic())
+    if changes is None:
+        del scene.clients["app"]
+    else:
+        scene.clients["app"] = a_client(**changes)
+    assert scene.authenticator.recognize(basic(), ADDRESS) is None
+
+
+async def test_secret_is_not_recognized_after_its_expiry(scene: Scene) -> None:
+    scene.clients["app"] = a_client(secrets=(structs.replace(AT_REST, expire_time=START + 10),))
+    await prove(scene, basic())
+    scene.clock.elapsed += 9
+    assert scene.authenticator.recognize(basic(), ADDRESS) is not None
+    scene.clock.elapsed += 1
+    assert scene.authenticator.recognize(basic(), ADDRESS) is None
+
+
+async def test_recognized_secret_is_slowed_down_after_failures(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    await prove(scene, basic())
+    wrong = ClientSecretProof("app", new_secret(lambda size: b"w" * size, START)[0])
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(CallerUnauthenticatedError):
+            await scene.authenticator.identify(wrong, ADDRESS)
+    with pytest.raises(OverloadedError):
+        scene.authenticator.recognize(basic(), ADDRESS)
+
+
+async def test_known_secrets_are_bounded_and_hold_no_secret(scene: Scene, monkeypatch: Any) -> None:
+    monkeypatch.setattr(known_secrets, "_MAX_KNOWN", 2)
+    for number in range(5):
+        scene.clients[f"app-{number}"] = a_client(f"app-{number}")
+        await prove(scene, basic(f"app-{number}"))
+    known = scene.authenticator._known_secrets._known
+    assert len(known) <= 2
+    assert SECRET.reveal().decode() not in repr(known)
+    assert basic("app-4") not in repr(known)
 
 
 async def test_secret_ends_at_its_expiry(scene: Scene) -> None:
