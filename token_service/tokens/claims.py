@@ -160,6 +160,8 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     """`exp`."""
     revision: int | None
     """`rev`: the seen sequence of the token; None in a token of another issuer."""
+    _is_plain: bool = False
+    """Whether the payload is that of a bearer token without any claim besides the attributes above."""
     _payload: Mapping[str, Any] | None = None
     _token_mark: Mark | None = None
     _session_mark: Mark | None = None
@@ -196,6 +198,8 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     @property
     def auth_context(self) -> AuthContext | None:
         """The authentication of the subject; None if the token does not describe it."""
+        if self._is_plain:
+            return None
         source = self.payload if self.kind is TokenKind.ID else self.payload.get("auth_ctx")
         if not isinstance(source, dict):
             return None
@@ -218,6 +222,8 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
         return confirmation
 
     def _read_confirmation(self) -> Confirmation:
+        if self._is_plain:
+            return _BEARER
         # Most tokens are bearer tokens, and to decode one takes ten times as long as this search. Only an escape can spell
         # the name in another way.
         if self._payload is None and b"cnf" not in self._encoded and b"\\" not in self._encoded:
@@ -237,12 +243,14 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
 
         `sub` names the actor. A nested `act` names the one that acted before.
         """
-        act = self.payload.get("act")
+        act = None if self._is_plain else self.payload.get("act")
         return act if isinstance(act, dict) else None
 
     @property
     def custom_claims(self) -> dict[str, Any]:
         """Every claim whose name is not reserved."""
+        if self._is_plain:
+            return {}
         names = RESERVED_CLAIMS
         if self.kind is TokenKind.TRANSACTION:
             names |= _TRANSACTION_NAMES
@@ -264,7 +272,7 @@ def seal_claims(
     Raises `InvalidTokenError(MALFORMED)` if the payload is not one JSON object, a claim has the wrong type or a
     required claim is missing.
     """
-    typed = _usual(data) if profiled else None
+    typed, is_plain = _usual(data) if profiled else (None, False)
     if typed is None:
         typed = _transaction(data) if kind is TokenKind.TRANSACTION else _typed(data, _Payload)
     client_id, audience, scope = typed.client_id, typed.aud, typed.scope
@@ -286,11 +294,12 @@ def seal_claims(
         typed.nbf,
         typed.exp,
         typed.rev,
+        is_plain,
     )
 
 
-def _usual(data: bytes) -> _Payload | None:
-    """Return the claims in `data` if the token service would write the same bytes, else None.
+def _usual(data: bytes) -> tuple[_Payload | None, bool]:
+    """Return the claims in `data` if the token service would write the same bytes, else None, and whether they are plain.
 
     If encoding the claims again gives the same bytes, no other parser can read them differently, e.g. because of a
     duplicate name. This check takes half the time of `_typed`, which decides all other cases.
@@ -299,13 +308,14 @@ def _usual(data: bytes) -> _Payload | None:
         typed = _decode_usual(data)
         written = encode(typed)
         if written == data:
-            return typed
+            return typed, typed.auth_ctx is msgspec.UNSET and typed.cnf is msgspec.UNSET
         end = len(written) - 1
         if data.startswith(written[:end]) and data[end : end + 1] == b",":
-            return typed if _USUAL_NAMES.isdisjoint(decode_object(b"{" + data[end + 1 :])) else None
+            custom = decode_object(b"{" + data[end + 1 :])
+            return (typed if _USUAL_NAMES.isdisjoint(custom) else None), False
     except (ValueError, RecursionError):
         pass
-    return None
+    return None, False
 
 
 def _transaction(data: bytes) -> _Payload:

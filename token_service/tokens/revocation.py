@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+import msgspec
+
 MAX_LEEWAY: Final = 300
 """The largest leeway of a validator for differing clocks, in seconds. Revocations are kept that much longer."""
 
@@ -58,8 +60,7 @@ class Revocation:
     """`exp` of the token whose id is revoked; None if it is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True, gc=False):
     """A place in the log: all entries up to `sequence` of the log named `epoch`.
 
     A cursor has the same meaning on every node.

@@ -65,12 +65,18 @@ class Rates:
         The bucket that most calls share comes last, so that calls refused for one subject do not use up the rate of
         its client. Raises `RateLimitedError`.
         """
-        values = {Bucket.SUBJECT: subject, Bucket.ADDRESS: network_of(address), Bucket.CLIENT: client_id}
-        for bucket, value in values.items():
+        if rates:
+            for bucket, value in (
+                (Bucket.SUBJECT, subject),
+                (Bucket.ADDRESS, network_of(address)),
+                (Bucket.CLIENT, client_id),
+            ):
+                if value:
+                    for operation in operations:
+                        await self._take(operation, bucket, rates, client_id, value)
+        if caller.rights.rates:
             for operation in operations:
-                await self._take(operation, bucket, rates, client_id, value)
-        for operation in operations:
-            await self.take_of_caller(caller, operation)
+                await self.take_of_caller(caller, operation)
 
     async def take_of_subject(
         self, operation: Operation, rates: ClassRates, *, client_id: str, subject: str
@@ -116,9 +122,7 @@ class Rates:
             await self._count(operation, bucket, rate, self.policies.classification(client_id), value)
 
     async def _count(self, operation: Operation, bucket: Bucket, rate: Rate, *names: str) -> None:
-        # A digest, because subjects and addresses must not be readable in the store.
-        digest = hashlib.sha256(repr((operation.value, bucket.value, names)).encode("utf-8", "replace"))
-        wait = await self._counters.take(self._log(), digest.hexdigest()[:32], rate)
+        wait = await self._counters.take(self._log(), _key(operation.value, bucket.value, names), rate)
         if wait:
             raise self._limited(operation, bucket, str(rate), wait)
         if self._admitted is not None:
@@ -139,6 +143,13 @@ class Rates:
             metadata={"bucket": bucket.value, "operation": operation.value, "rate": rate},
             retry_after=wait,
         )
+
+
+@lru_cache(maxsize=4096)  # the names of a client repeat with each of its calls
+def _key(operation: str, bucket: str, names: tuple[str, ...]) -> str:
+    """Return a digest, because subjects and addresses must not be readable in the store."""
+    digest = hashlib.sha256(repr((operation, bucket, names)).encode("utf-8", "replace"))
+    return digest.hexdigest()[:32]
 
 
 @lru_cache(maxsize=4096)  # parsing takes 10 us

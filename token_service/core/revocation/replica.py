@@ -38,6 +38,7 @@ class Replica:
         """Every entry up to this sequence is in the set, or can't match a valid token any more."""
         self.newest: float | None = None
         """`revoke_time` of the entry `applied`; None: not known."""
+        self._cursor = Cursor("", 0)
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._listeners: list[ReplicaListener] = []
@@ -45,7 +46,10 @@ class Replica:
     @property
     def cursor(self) -> Cursor:
         """The place of the replica. Meaningful only after the first reset."""
-        return Cursor(self.epoch, self.applied)
+        cursor = self._cursor
+        if cursor.sequence != self.applied or cursor.epoch != self.epoch:
+            cursor = self._cursor = Cursor(self.epoch, self.applied)
+        return cursor
 
     def listen(self, listener: ReplicaListener) -> None:
         """Tell a listener of every move from now on."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
@@ -47,11 +49,12 @@ _PAUSE_EVERY: Final = 32
 """Tokens of a batch between two pauses that let other calls run."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenQuery:
+class TokenQuery(
+    msgspec.Struct, frozen=True
+):  # each validation makes one, in a fifth of the time of a dataclass
     """A token and the conditions that it must meet."""
 
-    token: str = field(repr=False)
+    token: str
     audience: str = ""
     """Empty: any."""
     required_scopes: Sequence[str] = ()
@@ -65,6 +68,9 @@ class TokenQuery:
     """What the request that presented the token proves. A DPoP proof counts once in this process."""
     caller_checks_binding: bool = False
     """Whether the caller itself checks that the sender of the token has the key that it is bound to."""
+
+    def __repr__(self) -> str:
+        return f"<TokenQuery audience={self.audience!r} strong={self.strong}>"
 
     @property
     def is_repeatable(self) -> bool:
@@ -80,8 +86,7 @@ class OpaqueClaims:
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
-class Introspection:
+class Introspection(msgspec.Struct, frozen=True):
     """The result for one token. An inactive token has a `reason`, and no `claims` and `entry`."""
 
     cursor: Cursor
