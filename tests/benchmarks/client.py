@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,7 +36,7 @@ from joserfc.jwt import JWTClaimsRegistry
 
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.starting import import_client
-from tests.benchmarks.table import Row, render
+from tests.benchmarks.table import Row
 from tests.support.token_mint import AUDIENCE, ISSUER, Mint
 from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig
 from token_service.client.sync_validator import SyncTokenValidator
@@ -372,7 +373,7 @@ def first_sight(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: Fas
             micros(found[name]),
             micros(found["public_key.verify"]),
             ratio(found[name], found["public_key.verify"]),
-            at_most=1.35,
+            at_most=1.30,
         )
     for other, goal in (("PyJWT", 2.5), ("joserfc", None), ("fast-jwt", 1.0)):
         what = f"first sight, RS256, {_REVOCATIONS:,} revoked: times as fast as {other}"
@@ -550,9 +551,10 @@ def weigh(count: int) -> None:
 
 
 def main() -> int:
-    """Print the table; return 1 if a goal is missed."""
-    parser = argparse.ArgumentParser(prog="scripts/bench client", description=__doc__)
+    """Measure and write the rows as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rows", type=Path, help="the file for the rows")
     parser.add_argument("--weigh", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.weigh:
@@ -576,8 +578,8 @@ def main() -> int:
             print(f"bench: client: {name} …", file=sys.stderr, flush=True)
             gc.collect()
             rows += suite()
-    print(render(rows))
-    return 1 if any(row.met is False for row in rows) else 0
+    arguments.rows.write_text(json.dumps([asdict(row) for row in rows]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.benchmarks.table import Row
 from token_service.v1 import token_service_pb2 as pb
 
 _SUBSCRIBERS = 1000
-_LIMIT = 0.250
+_LIMIT = 0.100
 
 
 def revoked_everywhere(effort: Effort) -> Iterator[Row]:

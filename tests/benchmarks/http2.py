@@ -10,7 +10,7 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -27,14 +27,22 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _literal(index: int, name: bytes, value: bytes) -> bytes:
     """Encode a header field that no table stores (RFC 7541, section 6.2.2). `index`: its name in the static table."""
-    assert len(value) < 127
     if not index:
-        return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
+        return b"\x00" + bytes((len(name),)) + name + _length(value) + value
     prefix = bytes((index,)) if index < 15 else bytes((15, index - 15))
-    return prefix + bytes((len(value),)) + value
+    return prefix + _length(value) + value
 
 
-def _headers(method: str) -> bytes:
+def _length(value: bytes) -> bytes:
+    """Encode the length of a text (RFC 7541, section 5.1, with a prefix of 7 bits)."""
+    if len(value) < 127:
+        return bytes((len(value),))
+    rest = len(value) - 127
+    assert rest < 128
+    return bytes((127, rest))
+
+
+def _headers(method: str, metadata: Mapping[str, str]) -> bytes:
     return b"".join(
         (
             b"\x83\x86",  # :method POST, :scheme http
@@ -42,6 +50,7 @@ def _headers(method: str) -> bytes:
             _literal(1, b":authority", b"localhost"),
             _literal(31, b"content-type", b"application/grpc"),
             _literal(0, b"te", b"trailers"),
+            *(_literal(0, name.encode(), value.encode()) for name, value in metadata.items()),
         )
     )
 
@@ -56,11 +65,12 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         method: str,
+        metadata: Mapping[str, str],
         concurrency: int,
         take: Callable[[], tuple[bytes, object] | None],
         give: Callable[[object, bytes | None, float], None],
     ) -> None:
-        self._headers = _headers(method)
+        self._headers = _headers(method, metadata)
         self._take = take
         self._give = give
         self._wanted = concurrency

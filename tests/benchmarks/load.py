@@ -12,8 +12,8 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,8 @@ from typing import Any, Self
 from tests.benchmarks import http1, http2
 
 _LENGTH = struct.Struct(">I")
+PERCENTS = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.5, 99.9)
+"""The percentiles of `Run.distribution`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Job:
     """Concurrent calls on each connection of gRPC."""
     replies: str = "drop"
     kept: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Of each call of gRPC."""
     header: str = ""
     """For HTTP/1.1, the request line and the header fields (see `http1.Connection`); empty for gRPC."""
 
@@ -54,6 +58,8 @@ class Run:
     seconds: float
     p50: float
     p99: float
+    distribution: Sequence[float] = ()
+    """The latencies at `PERCENTS`."""
 
     @property
     def rate(self) -> float:
@@ -143,7 +149,14 @@ class _Generator:
         if self._job.header:
             make = partial(http1.Connection, self._job.header.encode(), self._take, self._give)
         else:
-            make = partial(http2.Connection, self._job.method, self._job.concurrency, self._take, self._give)
+            make = partial(
+                http2.Connection,
+                self._job.method,
+                self._job.metadata,
+                self._job.concurrency,
+                self._take,
+                self._give,
+            )
         for _ in range(self._job.connections):
             self._connections.append(made := make())
             if host == "unix":
@@ -199,7 +212,8 @@ class _Generator:
         if self._kept:
             write_messages(Path(self._job.kept), self._kept)
         ordered = sorted(self._latencies)
-        return Run(count, took, _percentile(ordered, 50), _percentile(ordered, 99))
+        distribution = [_percentile(ordered, percent) for percent in PERCENTS]
+        return Run(count, took, _percentile(ordered, 50), _percentile(ordered, 99), distribution)
 
 
 def _same(connection: http1.Connection | http2.Connection) -> http1.Connection | http2.Connection:
@@ -223,8 +237,8 @@ def _next_form(request: bytes, reply: bytes) -> bytes:
     return fields + b"refresh_token=" + json.loads(reply)["refresh_token"].encode()
 
 
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+def _percentile(ordered: Sequence[float], percent: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 async def _main() -> None:

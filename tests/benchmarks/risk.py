@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import metrics
+from tests.benchmarks import features
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row
 from tests.support.postgres import PostgresDatabases
@@ -30,9 +28,6 @@ def _rows(
 ) -> Iterator[Row]:
     settings = {IssuanceRate.name: f'rate = "{_UNREACHED}"', RenewalRhythm.name: "part = 1\ntimes = 1000"}
     rules = "\n".join(f"[risk.rules.{each.name}]\n{settings.get(each.name, '')}" for each in SIGNALS)
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory, "policy.toml")
-        file.write_text(f"{rules}\n[risk.thresholds.default]\n", encoding="utf-8")
-        env = {_TTL: ttl}
-        with_rules = {**env, "TOKEN_SERVICE_POLICY_FILE": str(file)}
-        yield from metrics.rows(feature, with_rules, env, effort, postgres, at_least=at_least)
+    env = {_TTL: ttl}
+    with_rules = features.Node(env, policy=f"{rules}\n[risk.thresholds.default]\n")
+    yield from features.rows(feature, with_rules, features.Node(env), effort, postgres, at_least=at_least)
