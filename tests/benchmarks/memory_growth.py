@@ -50,6 +50,8 @@ _READS: Final = (5.0, 15.0)
 """Seconds for which a stream is open."""
 _TTL: Final = 120
 """Seconds of an access token."""
+_VALIDATIONS: Final = 30_000
+"""Validations of tokens that are not cached: they fill both generations of the caches, of 10,000 tokens each."""
 _DEADLINE: Final = 60
 
 
@@ -87,12 +89,12 @@ def growth_under_load(effort: Effort) -> Iterator[Row]:
 
 def _fill(target: Target) -> None:
     """Fill the caches of tokens and of responses, and the entries of the log that a node keeps in memory."""
-    request = _short(access_request()).SerializeToString()
+    request = access_request().SerializeToString()
     issued = target.many("IssueToken", request, DISTINCT)
     tokens = [pb.IssueTokenResponse.FromString(each).access_token for each in issued]
     requests = [validate_request(token).SerializeToString() for token in tokens]
     with target.load("ValidateToken", requests) as load:
-        load.calls(len(requests))
+        load.calls(_VALIDATIONS)
     count = GrpcLimits().ring_capacity * 9 // 8 + 1
     revocations = [pb.RevokeTokenRequest(token_id=f"token-{number:016}") for number in range(count)]
     with target.load("RevokeToken", [each.SerializeToString() for each in revocations]) as load:
