@@ -21,6 +21,8 @@ from tests.benchmarks import (
     features,
     gateway,
     growth,
+    memory,
+    memory_growth,
     oauth,
     personal_data,
     report,
@@ -59,13 +61,14 @@ _SUITES: dict[str, tuple[Callable[..., Iterator[Row | Chart]], ...]] = {
     "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
     "start": (starting.start, starting.import_client),
     "clients": (starting.many_clients,),
+    "memory": (memory.node, memory.validator, memory_growth.growth_under_load),
     "console": (console.pages,),
     "reports": (reports.made,),
     "gateway": (gateway.check, envoy.envoy),
     "fanout": (fanout.revoked_everywhere,),
 }
 _CLIENT = "client"
-_CAREFUL = Effort(rounds=15, seconds=2.0)
+_CAREFUL = Effort(rounds=15, seconds=2.0, minutes=60.0)
 _QUICK = Effort(rounds=5, seconds=1.0)
 
 

@@ -13,10 +13,11 @@ from tests.benchmarks.load import Load, Run
 
 @dataclass(frozen=True)
 class Effort:
-    """The number and the length of rounds."""
+    """The number and the length of rounds, and the time under load of what grows slowly."""
 
     rounds: int
     seconds: float
+    minutes: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class _Filled:
             self.service.start()
             Target(self.service, self._directory).call("IssueToken", session_request().SerializeToString())
             self.service.terminate()
-            asyncio.run(self._fill())
+            asyncio.run(fill_sessions(self._url, self._count))
             self._mac_keys = asyncio.run(self._load_mac_keys())
             self.service.start()
         except BaseException:
@@ -131,31 +131,32 @@ class _Filled:
         token = OpaqueToken(TokenKind.REFRESH, self._mac_keys.active, session_id, 0, secret)
         return token.format(self._mac_keys)
 
-    async def _fill(self) -> None:
-        """Copy the only session, with a different id, subject and token for each copy."""
-        changed = {
-            "id": "md5('session' || n)::uuid",
-            "subject": "'user-' || n",
-            "refresh_hash": "sha256(sha256(convert_to('secret' || n, 'UTF8')))",
-        }
-        columns = [column.name for column in sessions.c]
-        values = ", ".join(changed.get(name, f"model.{name}") for name in columns)
-        connection = await asyncpg.connect(driver_url(self._url))
-        try:
-            await connection.execute(
-                f"INSERT INTO sessions ({', '.join(columns)}) SELECT {values} "
-                f"FROM (SELECT * FROM sessions LIMIT 1) model, generate_series(1, {self._count}) n",
-                timeout=600,
-            )
-            await connection.execute("VACUUM ANALYZE sessions", timeout=600)
-            await connection.execute("CHECKPOINT", timeout=600)
-        finally:
-            await connection.close()
-
     async def _load_mac_keys(self) -> MacKeys:
         settings = load_settings({}, {**self._env, "TOKEN_SERVICE_DATA_DIR": str(self.service.data_dir)})
         async with administer_keys(settings) as keys:
             return keys.keyring.mac_keys
+
+
+async def fill_sessions(url: str, count: int) -> None:
+    """Copy the only session of a database of PostgreSQL, with a different id, subject and token for each copy."""
+    changed = {
+        "id": "md5('session' || n)::uuid",
+        "subject": "'user-' || n",
+        "refresh_hash": "sha256(sha256(convert_to('secret' || n, 'UTF8')))",
+    }
+    columns = [column.name for column in sessions.c]
+    values = ", ".join(changed.get(name, f"model.{name}") for name in columns)
+    connection = await asyncpg.connect(driver_url(url))
+    try:
+        await connection.execute(
+            f"INSERT INTO sessions ({', '.join(columns)}) SELECT {values} "
+            f"FROM (SELECT * FROM sessions LIMIT 1) model, generate_series(1, {count}) n",
+            timeout=600,
+        )
+        await connection.execute("VACUUM ANALYZE sessions", timeout=600)
+        await connection.execute("CHECKPOINT", timeout=600)
+    finally:
+        await connection.close()
 
 
 def validate_growth(effort: Effort) -> Iterator[Row]:
@@ -174,7 +175,7 @@ def validate_growth(effort: Effort) -> Iterator[Row]:
             for reply in replies
         ]
         shutil.copytree(few_dir, many_dir)
-        _fill_log(many_dir / DATABASE_FILE, MANY_REVOCATIONS)
+        fill_log(many_dir / DATABASE_FILE, MANY_REVOCATIONS)
         with ExitStack() as stack:
             few, many = (
                 stack.enter_context(ServiceProcess(env=env, data_dir=path, ready_timeout=_START))
@@ -199,7 +200,7 @@ def validate_growth(effort: Effort) -> Iterator[Row]:
     )
 
 
-def _fill_log(path: Path, count: int) -> None:
+def fill_log(path: Path, count: int) -> None:
     """Append token ids to the log of a stopped service, as if they were revoked with tokens of the last hour."""
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("BEGIN")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +22,10 @@ from tests.support.processes import ServiceProcess, http_status
 
 _READY = 1.5
 _IMPORT = 0.3
-_CLIENTS = 100_000
+MANY_CLIENTS = 100_000
+MEMORY_OF_CLIENTS = 150
+"""Megabytes that they may take at most."""
 _MORE = 2.0
-_MEMORY = 150
 _CLIENT = "token_service.client"
 _USED = "TokenValidator"
 """The name to import: importing the package itself loads nothing."""
@@ -58,50 +59,58 @@ def many_clients(effort: Effort) -> Iterator[Row]:
                 service.start()
                 service.terminate()
                 without.append(_ready_after(service))
-                before = _resident(service)
+                before = resident(service)
                 service.terminate()
-                _register(service.data_dir / "token_service.db", _CLIENTS)
+                _register(service.data_dir / "token_service.db", MANY_CLIENTS)
                 with_clients.append(_ready_after(service))
-                memory.append((_resident(service) - before) / 1e6)
+                memory.append((resident(service) - before) / 1e6)
                 service.terminate()
             finally:
                 service.close()
     yield _row(
-        f"start with {_CLIENTS:,} clients, in addition",
+        f"start with {MANY_CLIENTS:,} clients, in addition",
         [more - less for more, less in zip(with_clients, without, strict=True)],
         _MORE,
     )
     yield Row(
-        f"memory of {_CLIENTS:,} clients",
+        f"memory of {MANY_CLIENTS:,} clients",
         f"{median(memory):.0f} MB",
-        f"limit {_MEMORY} MB",
-        median(memory) / _MEMORY,
+        f"limit {MEMORY_OF_CLIENTS} MB",
+        median(memory) / MEMORY_OF_CLIENTS,
         at_most=1.0,
         note=f"{len(memory)} times, from {min(memory):.0f} to {max(memory):.0f} MB",
     )
 
 
 def _register(file: Path, count: int) -> None:
-    """Write clients with the settings of a web application and a secret each."""
+    """Write clients and their secrets into a database of SQLite."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for table, columns, rows in client_rows(count):
+            places = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+        connection.execute("UPDATE log_head SET client_revision = ?", (count,))
+
+
+def client_rows(count: int) -> Iterator[tuple[str, Sequence[str], Iterator[tuple[object, ...]]]]:
+    """Yield tables, columns and rows of clients with the settings of a web application and a secret each."""
     settings = (
         '{"client_name":"Application %d","token_endpoint_auth_method":"client_secret_basic",'
         '"grant_types":["authorization_code","refresh_token"],"scopes":["openid","profile"],'
         '"redirect_uris":["https://app-%d.example/callback"],"classification":"internal"}'
     )
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO clients (client_id, state, revision, create_time, update_time, metadata) "
-            "VALUES (?, 'active', ?, ?, ?, ?)",
-            ((f"client-{n}", n + 1, n, n, settings % (n, n)) for n in range(count)),
-        )
-        connection.executemany(
-            "INSERT INTO client_secrets (client_id, secret_id, hash, create_time) VALUES (?, ?, ?, ?)",
-            ((f"client-{n}", f"secret-{n}", hashlib.sha256(b"%d" % n).digest(), n) for n in range(count)),
-        )
-        connection.execute("UPDATE log_head SET client_revision = ?", (count,))
+    yield (
+        "clients",
+        ("client_id", "state", "revision", "create_time", "update_time", "metadata"),
+        ((f"client-{n}", "active", n + 1, n, n, settings % (n, n)) for n in range(count)),
+    )
+    yield (
+        "client_secrets",
+        ("client_id", "secret_id", "hash", "create_time"),
+        ((f"client-{n}", f"secret-{n}", hashlib.sha256(b"%d" % n).digest(), n) for n in range(count)),
+    )
 
 
-def _resident(service: ServiceProcess) -> int:
+def resident(service: ServiceProcess) -> int:
     """Return the bytes of memory of all processes of a node."""
     parent = psutil.Process(service.pid)
     return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
