@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+Work = Literal["sign ES256", "sign RS256", "verify RS256"]
 
 
 class Noop:
     """The process of the reference server. `address` is where it listens."""
 
-    def __init__(self, method: str, reply: bytes, *, barest: bool = False) -> None:
-        """`reply`: the encoded reply to every call of `method`."""
+    def __init__(self, method: str, reply: bytes, *, barest: bool = False, work: Work | None = None) -> None:
+        """`reply`: the encoded reply to every call of `method`. `work`: a signature that each call also makes or checks."""
+        how = "barest" if barest else work or "nothing"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.noop", method, reply.hex(), *(["barest"] * barest)],
+            [sys.executable, "-m", "tests.benchmarks.noop", method, reply.hex(), how],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -41,7 +45,23 @@ class Noop:
         self._process.wait()
 
 
-def _add_generated(server: Any, method: str, reply: bytes) -> None:
+def _worker(how: str) -> Callable[[], object]:
+    """Return the signature or the check that each call makes."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+    message, sha256 = b"x" * 600, hashes.SHA256()
+    if how == "sign ES256":
+        key = ec.generate_private_key(ec.SECP256R1())
+        return lambda: key.sign(message, ec.ECDSA(sha256))
+    private = rsa.generate_private_key(65537, 2048)
+    if how == "sign RS256":
+        return lambda: private.sign(message, padding.PKCS1v15(), sha256)
+    signature, public = private.sign(message, padding.PKCS1v15(), sha256), private.public_key()
+    return lambda: public.verify(signature, message, padding.PKCS1v15(), sha256)
+
+
+def _add_generated(server: Any, method: str, reply: bytes, work: Callable[[], object] | None) -> None:
     from token_service.v1 import token_service_pb2, token_service_pb2_grpc
 
     message = getattr(token_service_pb2, f"{method}Response").FromString(reply)
@@ -49,7 +69,13 @@ def _add_generated(server: Any, method: str, reply: bytes) -> None:
     async def answer(self: object, request: object, context: object) -> object:
         return message
 
-    servicer = type("Servicer", (token_service_pb2_grpc.TokenServiceServicer,), {method: answer})
+    async def answer_after_work(self: object, request: object, context: object) -> object:
+        assert work is not None
+        work()
+        return message
+
+    handle = answer if work is None else answer_after_work
+    servicer = type("Servicer", (token_service_pb2_grpc.TokenServiceServicer,), {method: handle})
     token_service_pb2_grpc.add_TokenServiceServicer_to_server(servicer(), server)
 
 
@@ -68,14 +94,14 @@ def _add_barest(server: Any, reply: bytes) -> None:
     server.add_generic_rpc_handlers((EveryMethod(),))
 
 
-async def _serve(method: str, reply: bytes, *, barest: bool) -> None:
+async def _serve(method: str, reply: bytes, how: str) -> None:
     import grpc
 
     server = grpc.aio.server()
-    if barest:
+    if how == "barest":
         _add_barest(server, reply)
     else:
-        _add_generated(server, method, reply)
+        _add_generated(server, method, reply, None if how == "nothing" else _worker(how))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)
@@ -85,4 +111,4 @@ async def _serve(method: str, reply: bytes, *, barest: bool) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_serve(sys.argv[1], bytes.fromhex(sys.argv[2]), barest="barest" in sys.argv))
+    uvloop.run(_serve(sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3]))

@@ -33,6 +33,7 @@ ADAPTERS = {"redis_clients", "rpc", "web", "stores", "signers", "fetching", "cer
 # A new part needs a line here, and with it a decision.
 ALLOWED: dict[str, set[str]] = {
     "clock": set(),
+    "randomness": set(),
     "durations": set(),
     "errors": set(),
     "files": set(),
@@ -50,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway": {*FOUNDATION, "listening", "wire", "v1", "client"},
     "core": FOUNDATION,
     "config": {*FOUNDATION, "core"},
-    "telemetry": {*FOUNDATION, "core"},
+    "telemetry": {*FOUNDATION, "core", "randomness"},
     # Clients of Redis, which the service and the applications of `bff` share.
     "redis_clients": FOUNDATION,
     "stores": {*FOUNDATION, "core", "telemetry", "redis_clients"},
@@ -59,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "certificates": {*FOUNDATION, "core"},
     "rpc": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
     "web": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
-    "app": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1"},
+    "app": {*FOUNDATION, *ADAPTERS, "listening", "randomness", "core", "config", "telemetry", "wire", "v1"},
     "cli": {
         *FOUNDATION,
         *ADAPTERS,
@@ -102,6 +103,7 @@ CRYPTO = {"cryptography", "jwt", "msgspec"}
 GRPC = {"grpc", "google"}
 OUTSIDE: dict[str, set[str]] = {
     "clock": set(),
+    "randomness": set(),
     "durations": set(),
     "errors": set(),
     "files": set(),

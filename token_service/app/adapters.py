@@ -35,6 +35,7 @@ from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.logouts import LogoutPosts
 from token_service.fetching.sector_documents import FetchedSectors
 from token_service.fetching.webhooks import WebhookPosts
+from token_service.randomness import random_bytes
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
@@ -122,7 +123,7 @@ async def open_core(
             else MeteredProviders(providers, counts.signatures),
             wrap=wrap,
             clock=SystemClock(),
-            entropy=secrets.token_bytes,
+            entropy=random_bytes,
             audit=audit,
             mirror=mirror,
             counters=counters,

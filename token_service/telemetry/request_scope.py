@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
+
+from token_service.randomness import random_bytes
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
 """An id that a caller may choose. Others are ignored: they could be long, or unreadable in a line."""
@@ -59,7 +60,7 @@ class RequestScope:
                 self._request_id = value
             elif name == "traceparent" and isinstance(value, str) and (match := _TRACEPARENT(value)):
                 self._trace_id = match[1]
-        self._request_id = self._request_id or self._trace_id or secrets.token_hex(16)
+        self._request_id = self._request_id or self._trace_id or random_bytes(16).hex()
         self._headers = None
 
 

@@ -27,6 +27,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._work: set[_Work] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """Return the number of unfinished pieces of work."""
@@ -34,7 +35,11 @@ class Deadlines:
 
     async def within(self, seconds: float, awaitable: Awaitable[_T]) -> _T:
         """Return the result of `awaitable`. Raises `DeadlineExceededError` if a sweep finds it overdue."""
-        work = _Work(asyncio.current_task(), asyncio.get_running_loop().time() + seconds)
+        # To ask for the running loop is a system call (`getpid`), which each call would make several times.
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        work = _Work(asyncio.current_task(loop), loop.time() + seconds)
         self._work.add(work)
         try:
             return await awaitable
