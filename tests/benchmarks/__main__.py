@@ -69,7 +69,7 @@ _SUITES: dict[str, tuple[Callable[..., Iterator[Row | Chart]], ...]] = {
 }
 _CLIENT = "client"
 _CAREFUL = Effort(rounds=15, seconds=2.0, minutes=60.0)
-_QUICK = Effort(rounds=5, seconds=1.0)
+_QUICK = Effort(rounds=10, seconds=0.5)
 
 
 def main() -> int:
