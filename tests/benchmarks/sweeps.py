@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
@@ -44,17 +44,20 @@ _SCOPES = (2, 10, 50, 100, 200, 400)
 
 @dataclass(frozen=True)
 class _Curve:
-    """A method under load. `reply` is one of its replies, for the no-op server."""
+    """A method under load. `reply` is one of its replies, for the no-op server.
+
+    `requests` makes the requests of a load generator: a refresh token counts once.
+    """
 
     name: str
     target: Target
     method: str
-    requests: Sequence[bytes]
+    requests: Callable[[], Sequence[bytes]]
     reply: bytes
     replies: str = "drop"
 
     def load(self, **job: object) -> Load:
-        return self.target.load(self.method, self.requests, replies=self.replies, **job)
+        return self.target.load(self.method, self.requests(), replies=self.replies, **job)
 
 
 def latency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
@@ -66,7 +69,7 @@ def latency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
         directory = methods[0].target.directory / "noop"
         loads = {
             "no-op server": stack.enter_context(
-                load_at(noop.address, directory, "IssueToken", methods[0].requests, **_FEW)
+                load_at(noop.address, directory, "IssueToken", methods[0].requests(), **_FEW)
             ),
             **{method.name: stack.enter_context(method.load(**_FEW)) for method in methods},
         }
@@ -111,7 +114,7 @@ def concurrency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
             with ExitStack() as loads:
                 sides = [
                     loads.enter_context(
-                        load_at(noop.address, directory, "IssueToken", methods[0].requests, **job)
+                        load_at(noop.address, directory, "IssueToken", methods[0].requests(), **job)
                     ),
                     *(loads.enter_context(method.load(**job)) for method in methods),
                 ]
@@ -140,18 +143,18 @@ def _methods(stack: ExitStack, postgres: PostgresDatabases) -> Iterator[_Curve]:
     tokens = [pb.IssueTokenResponse.FromString(reply).access_token for reply in issued]
     requests = [validate_request(token).SerializeToString() for token in tokens]
     validated = rsa.call("ValidateToken", requests[-1])
-    yield _Curve("ValidateToken, the same token", rsa, "ValidateToken", requests[-1:], validated)
-    yield _Curve("ValidateToken, distinct, RS256", rsa, "ValidateToken", requests, validated)
-    yield _Curve("IssueToken, access, ES256", ecdsa, "IssueToken", [access], ecdsa.call("IssueToken", access))
-    yield _Curve(
-        "IssueToken, session, PostgreSQL", ecdsa, "IssueToken", [session], ecdsa.call("IssueToken", session)
-    )
-    sessions = ecdsa.many("IssueToken", session, CHAINS)
-    chains = [
-        refresh_request(pb.IssueTokenResponse.FromString(reply).refresh_token).SerializeToString()
-        for reply in sessions
-    ]
-    yield _Curve("RefreshToken, PostgreSQL", ecdsa, "RefreshToken", chains, sessions[0], "refresh")
+    yield _Curve("ValidateToken, the same token", rsa, "ValidateToken", lambda: requests[-1:], validated)
+    yield _Curve("ValidateToken, distinct, RS256", rsa, "ValidateToken", lambda: requests, validated)
+    issue = ecdsa.call("IssueToken", access)
+    yield _Curve("IssueToken, access, ES256", ecdsa, "IssueToken", lambda: [access], issue)
+    opened = ecdsa.call("IssueToken", session)
+    yield _Curve("IssueToken, session, PostgreSQL", ecdsa, "IssueToken", lambda: [session], opened)
+
+    def chains() -> Sequence[bytes]:
+        sessions = map(pb.IssueTokenResponse.FromString, ecdsa.many("IssueToken", session, CHAINS))
+        return [refresh_request(each.refresh_token).SerializeToString() for each in sessions]
+
+    yield _Curve("RefreshToken, PostgreSQL", ecdsa, "RefreshToken", chains, opened, "refresh")
 
 
 def token_size(effort: Effort) -> Iterator[Chart]:
