@@ -37,6 +37,7 @@ def draw(chart: Chart, directory: Path) -> Path:
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     # Without a salt the ids in the file are random; `none` writes text as text.
     with mpl.rc_context({"svg.hashsalt": chart.name, "svg.fonttype": "none", "font.family": "sans-serif"}):
@@ -51,7 +52,10 @@ def draw(chart: Chart, directory: Path) -> Path:
         axes.set_yscale(chart.y_scale)
         if chart.y_scale == "linear":
             axes.set_ylim(bottom=0)
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis, scale in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
+            if scale == "log":
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(lambda value, _: f"{value:,g}")
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize="small")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ _CALLERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CONNECTIONS = 4
 _FEW: dict[str, object] = {"connections": 2, "concurrency": 2}
 """Few enough that a call hardly waits for another one."""
-_DISTINCT = 24_000
+_DISTINCT = 48_000
+_STEP = 8_000
+"""Tokens between those of two load generators: more than one uses, so that a token comes again when no cache has it."""
 _SCOPES = (2, 10, 50, 100, 200, 400)
 
 
@@ -144,7 +147,13 @@ def _methods(stack: ExitStack, postgres: PostgresDatabases) -> Iterator[_Curve]:
     requests = [validate_request(token).SerializeToString() for token in tokens]
     validated = rsa.call("ValidateToken", requests[-1])
     yield _Curve("ValidateToken, the same token", rsa, "ValidateToken", lambda: requests[-1:], validated)
-    yield _Curve("ValidateToken, distinct, RS256", rsa, "ValidateToken", lambda: requests, validated)
+    rotated = deque(requests)
+
+    def distinct() -> Sequence[bytes]:
+        rotated.rotate(-_STEP)
+        return list(rotated)
+
+    yield _Curve("ValidateToken, distinct, RS256", rsa, "ValidateToken", distinct, validated)
     issue = ecdsa.call("IssueToken", access)
     yield _Curve("IssueToken, access, ES256", ecdsa, "IssueToken", lambda: [access], issue)
     opened = ecdsa.call("IssueToken", session)
