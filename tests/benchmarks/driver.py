@@ -19,7 +19,7 @@ from typing import Final, Literal, Self
 import asyncpg
 
 POOL: Final = 10
-"""Connections, as many as a node has by default."""
+"""Connections: the default of a node."""
 _CALLERS: Final = 64
 _ROWS: Final = 512
 Operation = Literal["insert", "compare-and-set"]

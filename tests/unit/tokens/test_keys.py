@@ -223,12 +223,9 @@ def test_ps256_has_one_form_of_signature() -> None:
 def test_rsa_signature_without_its_leading_zero_is_refused(algorithm: str) -> None:
     signer = private_key(algorithm)
     (key,) = KeySet.from_jwks([jwk_of(signer, algorithm)])
-    for number in range(10_000):  # one signature of 256 begins with a zero
-        data = b"%d" % number
-        signature = sign(signer, data, algorithm)
-        if not signature[0]:
-            break
-    assert not signature[0]
+    signatures = ((data, sign(signer, data, algorithm)) for data in (b"%d" % n for n in range(10_000)))
+    # One signature of 256 begins with a zero.
+    data, signature = next((data, signature) for data, signature in signatures if not signature[0])
     assert key.verify(signature, data)
     assert not key.verify(signature[1:], data)
 
