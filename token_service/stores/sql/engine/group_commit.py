@@ -1,6 +1,8 @@
 """Group commit: calls that arrive during a commit share the next commit.
 
-A single call is flushed at once. With several connections, calls that arrive during a commit wait a moment for more
+A single call is flushed almost at once: only after some rounds of the event loop in which no further call arrived. gRPC
+hands over one call in each round, so without these rounds a busy node would commit nearly each call alone: RefreshToken had
+two thirds of the rate. With several connections, calls that arrive during a commit wait a moment for more
 calls before they use the next connection, because a commit costs as much as twenty items. Each caller gets its result
 after the commit of its own item.
 """
@@ -15,6 +17,12 @@ from typing import Final, Generic, TypeVar
 
 from token_service.errors import OverloadedError, StoreUnavailableError
 from token_service.stores.sql.engine.errors import RETRY_AFTER, unavailable
+
+QUIET_ROUNDS: Final = 10
+"""Rounds of the event loop without a new item after which a batch is complete.
+
+A call takes some rounds from its acceptance to the queue. An idle loop takes some 10 us for each.
+"""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -118,6 +126,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
     ) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._gather()
             batch = self._take()
             if not batch:
                 if self._closed:
@@ -149,6 +158,13 @@ class GroupCommitter(Generic[ItemT, ResultT]):
             if lost:
                 self._fail(self._queue)
                 self._queue.clear()
+
+    async def _gather(self) -> None:
+        """Let further items arrive, up to `company`, until some rounds of the loop brought none."""
+        quiet, queue = 0, self._queue
+        while 0 < (seen := len(queue)) < self._company and quiet < QUIET_ROUNDS and not self._closed:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(queue) <= seen else 0
 
     def _forget_cancelled(self) -> None:
         if self._cancelled:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.deadline import eventually
 from token_service.errors import OverloadedError, StoreUnavailableError
-from token_service.stores.sql.engine.group_commit import GroupCommitter
+from token_service.stores.sql.engine.group_commit import QUIET_ROUNDS, GroupCommitter
 
 
 class Flush:
@@ -48,6 +48,37 @@ async def test_single_call_is_flushed_at_once():
         assert await committer("a") == "a"
         assert await committer("b") == "b"
     assert flush.batches == [["a"], ["b"]]
+
+
+async def test_calls_that_arrive_in_successive_rounds_of_the_loop_share_a_flush():
+    flush = Flush()
+    async with Opened(flush, company=5) as committer:
+        calls = []
+        for item in "abcdefg":
+            calls += submit(committer, item)
+            await asyncio.sleep(0)  # gRPC hands over one call in each round
+        assert await asyncio.gather(*calls) == list("abcdefg")
+    assert flush.batches[0] == list("abcde")
+
+
+async def test_call_is_flushed_after_quiet_rounds_although_a_batch_may_be_larger():
+    flush = Flush()
+    async with Opened(flush, company=1000) as committer:
+        call = submit(committer, "a")
+        rounds = 0
+        while not flush.batches:
+            await asyncio.sleep(0)
+            rounds += 1
+        assert QUIET_ROUNDS <= rounds <= QUIET_ROUNDS + 5
+        assert await call[0] == "a"
+
+
+async def test_close_waits_for_no_further_call():
+    flush = Flush()
+    async with Opened(flush, company=1000) as committer:
+        call = submit(committer, "a")
+        await asyncio.sleep(0)
+    assert await call[0] == "a"
 
 
 async def test_calls_during_a_flush_share_the_next_flush():
