@@ -41,7 +41,8 @@ def test_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     settings = {"TOKEN_SERVICE_AUDIT_ROUTINE": "sql", "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}
     with ServiceProcess(env=settings, data_dir=data) as node:
         run(first.code.replace(GRPC_ADDRESS, node.grpc_address))
-    # The node has ended, so it has written the rows of all routine events.
+        node.terminate()  # the end of the block would kill it
+    # The node has stopped, so it has written the rows of all routine events.
     for step in others:
         assert run(step.code) == step.shown, step.code
     countries = MMDBWriter(4, "Test-Country", languages=["en"])

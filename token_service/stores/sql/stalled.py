@@ -16,11 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.errors import TokenServiceError
 from token_service.stores.sql.engine.database import Database
-from token_service.stores.sql.engine.servers import SETTINGS, STATEMENT_TIMEOUT
 
 _INTERVAL: Final = 5.0
-AGE: Final = 2 * STATEMENT_TIMEOUT
-"""Seconds after which a connection counts as stopped: a process that runs would have given up half as late."""
+AGE: Final = 10.0
+"""Seconds after which a connection counts as stopped: twice the time after which a process that runs would have given up."""
 _END: Final = sa.text(
     """SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE usename = current_user AND datname = current_database() AND application_name = :name
@@ -54,9 +53,11 @@ class StalledTransactions:
 
         Returns their number. Raises `StoreUnavailableError`.
         """
+        from token_service.stores.sql.engine.servers import SETTINGS
+
+        name = SETTINGS["application_name"]
 
         async def end_stalled(connection: AsyncConnection) -> int:
-            name = SETTINGS["application_name"]
             ended: int = (await connection.execute(_END, {"name": name, "age": age})).scalar_one()
             return ended
 
