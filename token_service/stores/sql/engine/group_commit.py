@@ -23,6 +23,8 @@ QUIET_ROUNDS: Final = 10
 
 A call takes some rounds from its acceptance to the queue. An idle loop takes some 10 us for each.
 """
+_LONGEST_GATHERING: Final = 0.01
+"""Seconds after which a batch is flushed although calls still arrive: the rounds of a busy loop may be long."""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -161,9 +163,12 @@ class GroupCommitter(Generic[ItemT, ResultT]):
 
     async def _gather(self) -> None:
         """Let further items arrive, up to `company`, until some rounds of the loop brought none."""
-        quiet, queue = 0, self._queue
+        quiet, queue, loop = 0, self._queue, asyncio.get_running_loop()
+        until = loop.time() + _LONGEST_GATHERING
         while 0 < (seen := len(queue)) < self._company and quiet < QUIET_ROUNDS and not self._closed:
             await asyncio.sleep(0)
+            if loop.time() > until:
+                break
             quiet = quiet + 1 if len(queue) <= seen else 0
 
     def _forget_cancelled(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.deadline import eventually
 from token_service.errors import OverloadedError, StoreUnavailableError
+from token_service.stores.sql.engine import group_commit
 from token_service.stores.sql.engine.group_commit import QUIET_ROUNDS, GroupCommitter
 
 
@@ -70,6 +71,19 @@ async def test_call_is_flushed_after_quiet_rounds_although_a_batch_may_be_larger
             await asyncio.sleep(0)
             rounds += 1
         assert QUIET_ROUNDS <= rounds <= QUIET_ROUNDS + 5
+        assert await call[0] == "a"
+
+
+async def test_call_does_not_wait_for_long_rounds_of_a_busy_loop(monkeypatch):
+    monkeypatch.setattr(group_commit, "_LONGEST_GATHERING", 0.0)
+    flush = Flush()
+    async with Opened(flush, company=1000) as committer:
+        call = submit(committer, "a")
+        rounds = 0
+        while not flush.batches:
+            await asyncio.sleep(0)
+            rounds += 1
+        assert rounds < QUIET_ROUNDS
         assert await call[0] == "a"
 
 
