@@ -19,6 +19,7 @@ import pytest
 import redis
 import yaml
 
+from tests.e2e.new_clients import issued_once_known
 from tests.e2e.redis_page import rules
 from tests.integration.nodes import assert_clean
 from tests.support.compose import configuration
@@ -32,7 +33,6 @@ from token_service.v1.token_service_pb2 import (
     CONSISTENCY_STRONG,
     InvalidReason,
     IssueTokenRequest,
-    IssueTokenResponse,
     RevokeTokenRequest,
     ValidateTokenRequest,
 )
@@ -301,18 +301,7 @@ def test_client_of_a_command_in_one_node_gets_tokens_that_the_other_refuses_once
     assert stack.machine.execute("exec", create, node, stack.mapped("node-2")) == 0
     request = IssueTokenRequest(subject="alice", client_id="web", audience=["https://api.example.org"])
     with stack.channel("node-1", "login") as channel:
-
-        def issue() -> IssueTokenResponse | None:
-            try:
-                response: IssueTokenResponse = TokenServiceStub(channel).IssueToken(request, timeout=30)
-            except grpc.RpcError as error:
-                # A node reads the registry every second, and the client was made by another process.
-                if error.code() is not grpc.StatusCode.NOT_FOUND:
-                    raise
-                return None
-            return response
-
-        issued = eventually_sync(issue)
+        issued = issued_once_known(TokenServiceStub(channel), request)
     with stack.channel("node-1", "operator") as channel:
         TokenServiceStub(channel).RevokeToken(RevokeTokenRequest(token=issued.access_token), timeout=30)
     with stack.channel("node-2", "gateway") as channel:

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.e2e.new_clients import issued_once_known
 from tests.integration.nodes import assert_clean
 from tests.support.certificates import Authority
 from tests.support.containers import ROOT, Container, Machine
@@ -109,7 +110,7 @@ def test_node_starts_with_it(
         tls = grpc.ssl_channel_credentials(authority.certificate, made.key, made.certificate)
         with grpc.secure_channel(addresses["0.0.0.0:50051"], tls) as channel:
             request = IssueTokenRequest(subject="alice", client_id="web")
-            assert TokenServiceStub(channel).IssueToken(request, timeout=30).access_token
+            assert issued_once_known(TokenServiceStub(channel), request).access_token
         assert len(node.children()) >= int(filled["TOKEN_SERVICE_WORKERS"])
         assert node.terminate(15) == 0
         for problem in ("is not a setting", "is unavailable", "can be read by"):

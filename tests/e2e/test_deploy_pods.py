@@ -17,6 +17,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from tests.e2e.new_clients import issued_once_known
 from tests.integration.nodes import assert_clean
 from tests.integration.tour import DOCS, steps
 from tests.support.certificates import Authority
@@ -260,7 +261,7 @@ def test_gateway_beside_envoy_refuses_a_revoked_token(deployed: Deployed, tmp_pa
     request = IssueTokenRequest(
         subject="alice", client_id="web", audience=["https://api.example.org"], scopes=["orders:read"]
     )
-    token = deployed.stub(0, "login").IssueToken(request, timeout=30).access_token
+    token = issued_once_known(deployed.stub(0, "login"), request).access_token
     orders = Orders(deployed, tmp_path)
     try:
         orders.start()
