@@ -102,7 +102,10 @@ def main() -> int:
                     postgres = postgres or stack.enter_context(PostgresServer())
                     options["postgres"] = postgres
                 for found in suite(effort, **options):
-                    (rows if isinstance(found, Row) else charts).append(found)  # type: ignore[arg-type]
+                    if isinstance(found, Row):
+                        rows.append(found)
+                    else:
+                        charts.append(found)
             if name == _CLIENT:
                 rows = _client(quick=arguments.quick)
             if rows:

@@ -16,13 +16,11 @@ from statistics import median
 from typing import Final
 
 import asyncpg
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tests.benchmarks.driver import BareDriver, Operation
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.load import Load
-from tests.benchmarks.noop import Noop
+from tests.benchmarks.noop import Noop, worker
 from tests.benchmarks.rpcs import CHAINS, load_at, refresh_request, session_request, target
 from tests.benchmarks.table import Row
 from tests.support.postgres import PostgresDatabases, driver_url
@@ -158,11 +156,5 @@ class Waits:
 
 def _signature(algorithm: str) -> float:
     """Return the shortest time of a signature in seconds, when nothing else runs."""
-    message = b"x" * 600
-    if algorithm == "RS256":
-        rsa_key = rsa.generate_private_key(65537, 2048)
-        sign = lambda: rsa_key.sign(message, padding.PKCS1v15(), hashes.SHA256())  # noqa: E731
-    else:
-        ec_key = ec.generate_private_key(ec.SECP256R1())
-        sign = lambda: ec_key.sign(message, ec.ECDSA(hashes.SHA256()))  # noqa: E731
+    sign = worker(f"sign {algorithm}")
     return min(timeit.repeat(sign, number=50, repeat=50)) / 50

@@ -45,8 +45,8 @@ class Noop:
         self._process.wait()
 
 
-def _worker(how: str) -> Callable[[], object]:
-    """Return the signature or the check that each call makes."""
+def worker(how: str) -> Callable[[], object]:
+    """Return the signature or the check that `how`, a `Work`, names."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
@@ -101,7 +101,7 @@ async def _serve(method: str, reply: bytes, how: str) -> None:
     if how == "barest":
         _add_barest(server, reply)
     else:
-        _add_generated(server, method, reply, None if how == "nothing" else _worker(how))
+        _add_generated(server, method, reply, None if how == "nothing" else worker(how))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)

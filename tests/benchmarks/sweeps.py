@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.benchmarks.chart import Chart
 from tests.benchmarks.duel import Effort
-from tests.benchmarks.load import PERCENTS, Load
+from tests.benchmarks.load import PERCENTS, Load, Run
 from tests.benchmarks.noop import Noop
 from tests.benchmarks.rpcs import (
     CHAINS,
@@ -68,17 +68,17 @@ def latency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
     curves = {}
     with ExitStack() as stack:
         methods = list(_methods(stack, postgres))
-        noop = stack.enter_context(Noop("IssueToken", methods[0].reply))
+        noop = stack.enter_context(Noop(methods[0].method, methods[0].reply))
         directory = methods[0].target.directory / "noop"
         loads = {
             "no-op server": stack.enter_context(
-                load_at(noop.address, directory, "IssueToken", methods[0].requests(), **_FEW)
+                load_at(noop.address, directory, methods[0].method, methods[0].requests(), **_FEW)
             ),
             **{method.name: stack.enter_context(method.load(**_FEW)) for method in methods},
         }
         for load in loads.values():
             load.run(1.0)
-        runs = {name: [] for name in loads}  # type: ignore[var-annotated]
+        runs: dict[str, list[Run]] = {name: [] for name in loads}
         for _ in range(effort.rounds):
             for name, load in loads.items():
                 runs[name].append(load.run(effort.seconds))
@@ -102,7 +102,7 @@ def concurrency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
     rounds = max(3, effort.rounds // 3)
     with ExitStack() as stack:
         methods = list(_methods(stack, postgres))
-        noop = stack.enter_context(Noop("IssueToken", methods[0].reply))
+        noop = stack.enter_context(Noop(methods[0].method, methods[0].reply))
         found: dict[str, dict[int, list[float]]] = {
             name: {callers: [] for callers in _CALLERS}
             for name in ("no-op server", *(method.name for method in methods))
@@ -117,7 +117,7 @@ def concurrency(effort: Effort, postgres: PostgresDatabases) -> Iterator[Chart]:
             with ExitStack() as loads:
                 sides = [
                     loads.enter_context(
-                        load_at(noop.address, directory, "IssueToken", methods[0].requests(), **job)
+                        load_at(noop.address, directory, methods[0].method, methods[0].requests(), **job)
                     ),
                     *(loads.enter_context(method.load(**job)) for method in methods),
                 ]
